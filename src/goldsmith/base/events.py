@@ -1,0 +1,174 @@
+"""What the engine says while it works: typed events, to whoever listens; terminal, JSON lines, reports hear the same.
+
+An event never holds a secret: text from outside passes the `Masker` of its `Events`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from goldsmith.base.digest import JsonValue
+from goldsmith.base.secrets import Masker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something happened. `subject` names the image, server or guest it happened to; `time` is seconds since 1970."""
+
+    kind: ClassVar[str] = "event"
+    subject: str = ""
+    time: float = field(default_factory=time.time)
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return the event as a JSON object; `event` names its kind."""
+        return {"event": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStarted(Event):
+    """A step of a plan begins. `index` counts from 1 to `total`."""
+
+    kind = "step-started"
+    step: str
+    reason: str = ""
+    index: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFinished(Event):
+    """A step has ended well, after `seconds`. `result` is a short word on what came of it."""
+
+    kind = "step-finished"
+    step: str
+    seconds: float
+    result: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFailed(Event):
+    """A step has ended badly; what it had made is being undone."""
+
+    kind = "step-failed"
+    step: str
+    seconds: float
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undone(Event):
+    """Something that had been created was removed again (`error` says why it could not be)."""
+
+    kind = "undone"
+    what: str
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaybookTask(Event):
+    """A task of a playbook has ended on a host: `outcome` is ok, changed, skipped, failed, unreachable or ignored."""
+
+    kind = "playbook-task"
+    task: str
+    host: str
+    outcome: str
+    seconds: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaybookTaskStarted(Event):
+    """A task of a playbook begins."""
+
+    kind = "playbook-task-started"
+    task: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine(Event):
+    """A line that a task on the node, a program or a guest's console wrote."""
+
+    kind = "log"
+    source: str
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Event):
+    """Progress of a long transfer, in bytes; `total` is 0 while unknown."""
+
+    kind = "transfer"
+    what: str
+    done: int
+    total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice(Event):
+    """Something a person should know. `level` is info or warning."""
+
+    kind = "notice"
+    message: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBuilt(Event):
+    """A version was stored."""
+
+    kind = "image-built"
+    version: str
+    digest: str
+    template: str
+    size: int
+    seconds: float
+
+
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """The stream of events of one run: masks text, passes each event to every listener in order."""
+
+    def __init__(self, *listeners: Listener, masker: Masker | None = None, subject: str = "") -> None:
+        self._listeners = listeners
+        self.masker = masker or Masker()
+        self._subject = subject
+
+    def about(self, subject: str) -> Events:
+        """Return the same stream with `subject` filled in on events that name none."""
+        return Events(*self._listeners, masker=self.masker, subject=subject)
+
+    def emit(self, event: Event) -> None:
+        """Pass an event on, its texts masked."""
+        values: dict[str, Any] = {f.name: getattr(event, f.name) for f in fields(event)}
+        masked: dict[str, Any] = {
+            name: self.masker.mask(value) if isinstance(value, str) else value for name, value in values.items()
+        }
+        event = replace(event, **{**masked, "subject": masked["subject"] or self._subject})
+        for listener in self._listeners:
+            listener(event)
+
+    @contextmanager
+    def step(self, step: str, *, reason: str = "", index: int = 0, total: int = 0) -> Iterator[StepResult]:
+        """Announce a step, and how it ended. The block may set `result` on what it is given."""
+        self.emit(StepStarted(step=step, reason=reason, index=index, total=total))
+        begun, outcome = time.monotonic(), StepResult()
+        try:
+            yield outcome
+        except BaseException as error:
+            message = str(error) or type(error).__name__
+            self.emit(StepFailed(step=step, seconds=time.monotonic() - begun, message=message))
+            raise
+        self.emit(StepFinished(step=step, seconds=time.monotonic() - begun, result=outcome.result))
+
+
+@dataclass
+class StepResult:
+    """A short word on what a step came to, set by the step itself."""
+
+    result: str = ""

@@ -1,0 +1,179 @@
+"""The only place that starts programs: argument lists, an environment built from nothing, closed stdin, a time limit.
+
+A program and its children form one process group, so that a time-out or an interrupt ends them all. A `Secret` is
+refused as an argument (everybody on the machine can read those); it may be given as input or environment value and
+is masked in whatever the program says.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from goldsmith.base.errors import ProgramFailed, ProgramMissing, ProgramTimedOut
+from goldsmith.base.secrets import Masker, Secret
+
+Argument = str | Path | int
+SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "TZ", "SSH_AUTH_SOCK", "http_proxy", "https_proxy", "no_proxy")
+"""What a program may see of our own environment: who runs it, and how it reaches the network."""
+TAIL_LINES = 40
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a finished program left: its code and its output, secrets masked."""
+
+    command: str
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def render_command(argv: Sequence[Argument]) -> str:
+    """Render an argument list so that it can be pasted into a shell."""
+    return shlex.join(str(argument) for argument in argv)
+
+
+def build_environment(extra: Mapping[str, str | Secret] | None = None) -> dict[str, str]:
+    """Return a program's environment: a fixed PATH and language, the few passed on names, then `extra`."""
+    environment = {"PATH": SAFE_PATH, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+    environment.update({name: os.environ[name] for name in PASSED_ON if name in os.environ})
+    for name, value in (extra or {}).items():
+        environment[name] = value.reveal() if isinstance(value, Secret) else value
+    return environment
+
+
+def _check_arguments(argv: Sequence[object]) -> list[str]:
+    for argument in argv:
+        if isinstance(argument, Secret):
+            raise TypeError(f"a secret must not be an argument of {argv[0]}")
+    return [str(argument) for argument in argv]
+
+
+def _end_group(process: subprocess.Popen[bytes], grace: float = 5.0) -> None:
+    """Stop a program and its children: SIGTERM, then SIGKILL when they take longer than `grace` seconds."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(grace)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def open_process(
+    argv: Sequence[Argument],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int | IO[bytes] = subprocess.PIPE,
+    env: Mapping[str, str | Secret] | None = None,
+    cwd: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program and hand it over; whatever happens in the block, it has ended afterwards.
+
+    For pipelines; the caller reads, waits and judges the code. `run` is the ordinary way.
+
+    :raises ProgramMissing: there is no such program.
+    """
+    arguments = _check_arguments(argv)
+    try:
+        process = subprocess.Popen(
+            arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=build_environment(env), cwd=cwd,
+            start_new_session=True,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise ProgramMissing(arguments[0]) from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _end_group(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+
+class _Collector(threading.Thread):
+    """Reads one stream line by line to its end, so that neither pipe of a program can fill up and block it."""
+
+    def __init__(self, stream: IO[bytes], masker: Masker, on_line: Callable[[str], None] | None) -> None:
+        super().__init__(daemon=True)
+        self._stream, self._masker, self._on_line = stream, masker, on_line
+        self.lines: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        for raw in self._stream:
+            line = self._masker.mask(raw.decode(errors="replace"))
+            self.lines.append(line)
+            if self._on_line is not None:
+                self._on_line(line.rstrip("\n"))
+
+    def text(self, timeout: float = 2.0) -> str:
+        """Everything read so far; a background child that keeps the pipe open is not waited for beyond `timeout`."""
+        self.join(timeout)
+        return "".join(self.lines)
+
+
+def run(
+    argv: Sequence[Argument],
+    *,
+    input: str | bytes | Secret | None = None,  # noqa: A002 - the standard library's own name for it
+    env: Mapping[str, str | Secret] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 60.0,
+    check: bool = True,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run a program to its end and return what it said.
+
+    :param timeout: seconds; the whole process group is ended when it takes longer.
+    :param check: raise when it ends with a code other than 0.
+    :param on_line: called with each line of either stream as it comes (from a reader thread).
+    :raises ProgramMissing, ProgramFailed, ProgramTimedOut: see `goldsmith.base.errors`.
+    """
+    secrets = [value for value in [*(env or {}).values(), input] if isinstance(value, Secret)]
+    masker = Masker(secrets)
+    command = masker.mask(render_command(argv))
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    with open_process(argv, stdin=stdin, env=env, cwd=cwd) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, err = _Collector(process.stdout, masker, on_line), _Collector(process.stderr, masker, on_line)
+        _feed(process, input)
+        try:
+            returncode = process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            _end_group(process)
+            raise ProgramTimedOut(command, timeout, _tail(out.text() + err.text())) from error
+        completed = Completed(command, returncode, out.text(), err.text())
+    if check and returncode != 0:
+        raise ProgramFailed(command, returncode, _tail(completed.stdout + completed.stderr))
+    return completed
+
+
+def _feed(process: subprocess.Popen[bytes], data: str | bytes | Secret | None) -> None:
+    if process.stdin is None or data is None:
+        return
+    text = data.reveal() if isinstance(data, Secret) else data
+    with suppress(BrokenPipeError):
+        process.stdin.write(text.encode() if isinstance(text, str) else text)
+        process.stdin.close()
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])

@@ -1,0 +1,1 @@
+"""One file per step of a build: what it does, and what it registers to undo it."""

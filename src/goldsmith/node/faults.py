@@ -1,0 +1,30 @@
+"""What the embedded node answers when it refuses or fails: status, reason, per-parameter texts, in Proxmox's words."""
+
+from __future__ import annotations
+
+
+class ApiFault(Exception):
+    """An answer other than 200. In a worker its `reason` becomes the task's `TASK ERROR: ...` line.
+
+    Source of wordings: observed Proxmox VE 8.4 answers (docs/embedded-node.md).
+    """
+
+    def __init__(self, reason: str, *, status: int = 500, errors: dict[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.errors = errors or {}
+
+
+class ParameterFault(ApiFault):
+    """400: one or more parameters are refused; all of them are named at once."""
+
+    def __init__(self, errors: dict[str, str]) -> None:
+        super().__init__("Parameter verification failed.", status=400, errors=errors)
+
+
+class PermissionFault(ApiFault):
+    """403: a privilege is missing. `what` is for example `/vms/100, VM.Audit`."""
+
+    def __init__(self, what: str = "") -> None:
+        super().__init__(f"Permission check failed ({what})" if what else "Permission check failed", status=403)

@@ -1,0 +1,45 @@
+"""What one embedded node is made of: name, directory, port, bridge and addresses. Written once, at its first start."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from goldsmith.base.files import write_atomic
+
+DEFAULT_STATE = Path("/var/lib/goldsmith/node")
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """The settings of one node. Two nodes on one machine differ in `state`, `port`, `host_bridge` and `network`."""
+
+    state: Path = DEFAULT_STATE
+    name: str = "pve"
+    port: int = 8006
+    bridge: str = "vmbr0"
+    """The bridge's name in the API."""
+    host_bridge: str = "gsmbr0"
+    """The Linux interface behind it (15 characters at most); not `bridge`: the host may be a Proxmox."""
+    network: str = "10.86.0.1/16"
+    """Address of the bridge and the guests' gateway, in CIDR form."""
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The guests' gateway and name server."""
+        return IPv4Interface(self.network).ip
+
+    def save(self) -> None:
+        """Write the settings into the state directory."""
+        write_atomic(self.state / "settings.json", json.dumps({**asdict(self), "state": str(self.state)}, indent=2))
+
+    @classmethod
+    def load(cls, state: Path) -> NodeSettings:
+        """Read the settings of an existing node.
+
+        :raises FileNotFoundError: there was never a node in that directory.
+        """
+        values = json.loads((state / "settings.json").read_text())
+        return cls(**{**values, "state": state})
