@@ -55,7 +55,7 @@ METHODS: list[Method] = []
 def method(
     verb: str, path: str, *, permission: tuple[str, ...] | None = None, any_of: bool = False
 ) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
-    """Declare an API method: `@method("GET", "/nodes/{node}/lxc/{vmid}/config", permission=("/vms/{vmid}", "VM.Audit"))`."""
+    """Declare a method: `@method("GET", "/nodes/{node}/lxc/{vmid}/config", permission=("/vms/{vmid}", "VM.Audit"))`."""
 
     def declare(code: Callable[[Call], Any]) -> Callable[[Call], Any]:
         METHODS.append(Method(verb, path, code, permission, any_of))
