@@ -1,0 +1,95 @@
+"""vzdump: a guest becomes one archive. Which one is only said in the task's log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from goldsmith.base.errors import PveError
+from goldsmith.pve.answers import read_upid
+from goldsmith.pve.door import Door, Parameter
+from goldsmith.pve.storage import Storages
+from goldsmith.pve.tasks import OnLine, Tasks
+
+DUMP_TIMEOUT = 4 * 3600.0
+"""Seconds. A node dumps one guest at a time and lets others wait up to three hours for their turn (PVE 8.4)."""
+ARCHIVE = re.compile(r"creating (?:vzdump|Proxmox Backup Server) archive '(?P<archive>[^']+)'")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """An archive. `path` is where it lies on the node (empty on a Proxmox Backup Server); `size` in bytes."""
+
+    volid: str
+    path: str
+    size: int
+
+
+def find_archive(lines: Iterable[str]) -> str | None:
+    """Find the archive's path (or name, on a Proxmox Backup Server) in the log of a vzdump task."""
+    for line in lines:
+        if found := ARCHIVE.search(line):
+            return found["archive"]
+    return None
+
+
+class Backups:
+    """vzdump on one node."""
+
+    def __init__(self, door: Door, node: str, tasks: Tasks, storages: Storages) -> None:
+        self._door = door
+        self._node = node
+        self._tasks = tasks
+        self._storages = storages
+
+    def create(
+        self, vmid: int, *, storage: str, mode: str = "stop", compress: str = "zstd", notes: str = "",
+        protected: bool = False, on_line: OnLine | None = None, timeout: float = DUMP_TIMEOUT,
+    ) -> Backup:  # fmt: skip
+        """Dump a guest and wait for it; left early, the dump is stopped, which removes the half archive (PVE 8.4).
+
+        Of mount points only those with `backup=1` are in it; bind mounts never are.
+
+        :param compress: `zstd`, `gzip`, `lzo`, or `0` for none.
+        :raises TaskFailed: see its detail.
+        """
+        parameters: dict[str, Parameter] = {
+            "vmid": vmid,
+            "storage": storage,
+            "mode": mode,
+            "compress": compress,
+            "notes-template": notes.replace("\\", "\\\\").replace("\n", "\\n") or None,
+            "protected": protected or None,
+        }
+        upid = read_upid(self._door.post(f"/nodes/{self._node}/vzdump", parameters))
+        lines: list[str] = []
+
+        def hear(line: str) -> None:
+            lines.append(line)
+            if on_line is not None:
+                on_line(line)
+
+        self._tasks.wait(upid, hear, timeout=timeout, stop_if_left=True)
+        return self._find(storage, vmid, lines)
+
+    def _find(self, storage: str, vmid: int, lines: list[str]) -> Backup:
+        """Return the archive that the log names as the storage lists it: a dump that is not listed is none."""
+        archive = find_archive(lines)
+        if archive is None:
+            raise PveError(f"vzdump of {vmid} ended well, but its log names no archive", detail="\n".join(lines))
+        name = archive.rpartition("/")[2]
+        for volume in self._storages.list_content(storage, "backup", vmid):
+            if volume.name == name:
+                return Backup(volume.volid, archive if archive.startswith("/") else "", volume.size)
+        raise PveError(f"{storage} does not list the archive {name} that vzdump has written")
+
+    def read_config(self, volid: str) -> str:
+        """Return the guest's configuration as the archive holds it, in Proxmox's own format."""
+        answer = self._door.get(f"/nodes/{self._node}/vzdump/extractconfig", volume=volid)
+        return str(answer)
+
+    def list_backups(self, storage: str, vmid: int | None = None) -> list[str]:
+        """Return the volume ids of a storage's backups, oldest first."""
+        volumes = self._storages.list_content(storage, "backup", vmid)
+        return [volume.volid for volume in sorted(volumes, key=lambda volume: (volume.created, volume.volid))]

@@ -1,0 +1,156 @@
+"""A Proxmox as the rest of goldsmith sees it: `open_pve(connection)` gives a `Pve`, `pve.node(name)` one node of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from goldsmith.base.errors import ApiFailed, PveError
+from goldsmith.pve.answers import Entry, VmId, read_entries
+from goldsmith.pve.backup import Backups
+from goldsmith.pve.connection import Connection
+from goldsmith.pve.door import Door, describe_user
+from goldsmith.pve.guests import Guest, Guests, parse_guest
+from goldsmith.pve.storage import Storages
+from goldsmith.pve.tasks import Tasks
+
+
+@dataclass(frozen=True, order=True)
+class PveVersion:
+    """A Proxmox VE version; ordered by number. `text` is the whole of it, e.g. `8.4.21`."""
+
+    major: int
+    minor: int
+    patch: int = 0
+    text: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return self.text or f"{self.major}.{self.minor}.{self.patch}"
+
+
+def parse_version(text: str) -> PveVersion:
+    """Parse `8.4.21`, `8.4-1` or `9.0.0~9`.
+
+    :raises PveError: it is none.
+    """
+    found = re.match(r"(\d+)\.(\d+)(?:[.-](\d+))?", text)
+    if not found:
+        raise PveError(f"'{text}' is no version of Proxmox VE")
+    return PveVersion(int(found[1]), int(found[2]), int(found[3] or 0), text)
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node of the cluster. Numbers are 0 where we may not see them. Memory in bytes."""
+
+    name: str
+    online: bool
+    cpus: int = 0
+    memory: int = 0
+    memory_used: int = 0
+
+
+class NodeApi:
+    """Everything on one node: its guests, storages, tasks and backups."""
+
+    def __init__(self, door: Door, name: str) -> None:
+        self.name = name
+        self._door = door
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Waiting for tasks, their logs, stopping them."""
+        return Tasks(self._door, self.name)
+
+    @cached_property
+    def guests(self) -> Guests:
+        """Making, changing, running and removing containers."""
+        return Guests(self._door, self.name, self.tasks)
+
+    @cached_property
+    def storage(self) -> Storages:
+        """Storages and what is in them."""
+        return Storages(self._door, self.name, self.tasks)
+
+    @cached_property
+    def backups(self) -> Backups:
+        """Dumping guests into archives (vzdump)."""
+        return Backups(self._door, self.name, self.tasks, self.storage)
+
+
+class Pve:
+    """A Proxmox: one node, or a cluster reached through one of its nodes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._door = Door(connection)
+        self._nodes: dict[str, NodeApi] = {}
+
+    @property
+    def user(self) -> str:
+        """Who we are there: `root@pam`, or `root@pam!token`."""
+        return describe_user(self.connection)
+
+    def version(self) -> PveVersion:
+        """Return the version that answers."""
+        return parse_version(Entry(self._door.get("/version")).text("version"))
+
+    def nodes(self) -> list[NodeState]:
+        """Return the cluster's nodes by name."""
+        found = [
+            NodeState(
+                entry.text("node"), entry.text("status") == "online", entry.number("maxcpu"),
+                entry.number("maxmem"), entry.number("mem"),
+            )
+            for entry in read_entries(self._door.get("/nodes"))
+        ]  # fmt: skip
+        return sorted(found, key=lambda node: node.name)
+
+    def node(self, name: str) -> NodeApi:
+        """Return one node's API. Nothing is sent yet."""
+        return self._nodes.setdefault(name, NodeApi(self._door, name))
+
+    def list_guests(self) -> list[Guest]:
+        """Return all guests of the cluster that we may see, by vmid. Status may lag some seconds behind (PVE 8.4)."""
+        entries = read_entries(self._door.get("/cluster/resources", type="vm"))
+        return sorted((parse_guest(entry) for entry in entries), key=lambda guest: guest.vmid)
+
+    def find_guest(self, vmid: int) -> Guest | None:
+        """Find a guest anywhere in the cluster."""
+        return next((guest for guest in self.list_guests() if guest.vmid == vmid), None)
+
+    def next_vmid(self) -> VmId:
+        """Return the lowest free vmid. Nothing is reserved: somebody else may take it first."""
+        return VmId(int(str(self._door.get("/cluster/nextid"))))
+
+    def is_free(self, vmid: int) -> bool:
+        """Tell whether no guest of the cluster has a vmid, guests that we may not see among them."""
+        try:
+            self._door.get("/cluster/nextid", vmid=vmid)
+        except ApiFailed as error:
+            if "already exists" in error.errors.get("vmid", error.reason):
+                return False
+            raise
+        return True
+
+    def permissions(self) -> dict[str, frozenset[str]]:
+        """Return our privileges by ACL path, as far as they are granted explicitly."""
+        answer = Entry(self._door.get("/access/permissions"))
+        return {path: frozenset(key for key, on in Entry(answer[path]).items() if on) for path in answer}
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._door.close()
+
+
+@contextmanager
+def open_pve(connection: Connection) -> Iterator[Pve]:
+    """Talk to a Proxmox while the block runs. The first call connects and authenticates."""
+    pve = Pve(connection)
+    try:
+        yield pve
+    finally:
+        pve.close()

@@ -1,0 +1,234 @@
+"""Storages of one node and what lies in them: volumes, container templates, uploads."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from goldsmith.base.digest import Digest
+from goldsmith.base.errors import ApiFailed, PveError, UsageError
+from goldsmith.pve.answers import Entry, Upid, VmId, read_entries, read_upid
+from goldsmith.pve.door import Door, Parameter
+from goldsmith.pve.multipart import Progress
+from goldsmith.pve.tasks import OnLine, Tasks
+
+DOWNLOAD_TIMEOUT = 3600.0
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A storage as seen from one node. Bytes."""
+
+    name: str
+    type: str
+    content: frozenset[str]
+    """`rootdir` (containers' disks), `images`, `vztmpl`, `backup`, `iso`, `snippets`, `import`."""
+    active: bool
+    enabled: bool
+    shared: bool
+    total: int
+    used: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Something in a storage. `size` and `used` in bytes, `created` in seconds since 1970."""
+
+    volid: str
+    content: str
+    format: str
+    size: int
+    used: int = 0
+    vmid: VmId | None = None
+    created: int = 0
+    notes: str = ""
+    protected: bool = False
+
+    @property
+    def storage(self) -> str:
+        """The storage it lies in."""
+        return self.volid.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """Its file name: `debian-12-standard_12.12-1_amd64.tar.zst`."""
+        return self.volid.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Appliance:
+    """A container template that the node can download. `template` is its file name."""
+
+    template: str
+    package: str
+    version: str
+    os: str = ""
+    headline: str = ""
+
+
+def _parse_storage(entry: Entry) -> Storage:
+    return Storage(
+        name=entry.text("storage"),
+        type=entry.text("type"),
+        content=frozenset(entry.words("content")),
+        active=entry.flag("active"),
+        enabled=entry.flag("enabled"),
+        shared=entry.flag("shared"),
+        total=entry.number("total"),
+        used=entry.number("used"),
+        available=entry.number("avail"),
+    )
+
+
+def _parse_volume(entry: Entry) -> Volume:
+    return Volume(
+        volid=entry.text("volid"),
+        content=entry.text("content"),
+        format=entry.text("format"),
+        size=entry.number("size"),
+        used=entry.number("used"),
+        vmid=VmId(entry.number("vmid")) if "vmid" in entry else None,
+        created=entry.number("ctime"),
+        notes=entry.text("notes"),
+        protected=entry.flag("protected"),
+    )
+
+
+def _version_key(text: str) -> tuple[tuple[int, str], ...]:
+    """Order versions by their numbers: 12.12-1 comes after 12.7-1."""
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[a-z]+", text.lower()))
+
+
+def find_appliance(wanted: str, appliances: list[Appliance]) -> Appliance | None:
+    """Find an appliance by its file name, or the newest of a package (`debian-12-standard`)."""
+    exact = [appliance for appliance in appliances if appliance.template == wanted]
+    packaged = [appliance for appliance in appliances if appliance.package == wanted]
+    return max(exact or packaged, key=lambda appliance: _version_key(appliance.version), default=None)
+
+
+class Storages:
+    """Storages of one node."""
+
+    def __init__(self, door: Door, node: str, tasks: Tasks) -> None:
+        self._door = door
+        self._node = node
+        self._tasks = tasks
+
+    def list_storages(self, content: str | None = None) -> list[Storage]:
+        """Return the storages that this node can use, by name; with `content` only those that may hold it."""
+        answer = self._door.get(f"/nodes/{self._node}/storage", content=content)
+        found = [_parse_storage(entry) for entry in read_entries(answer)]
+        return sorted(found, key=lambda storage: storage.name)
+
+    def get_storage(self, name: str) -> Storage:
+        """Return one storage.
+
+        :raises PveError: the node has none of that name, or we may not see it.
+        """
+        known = self.list_storages()
+        for storage in known:
+            if storage.name == name:
+                return storage
+        names = ", ".join(storage.name for storage in known) or "none"
+        raise PveError(f"{self._node} has no storage '{name}' that we may see", hint=f"it has: {names}")
+
+    def list_content(self, storage: str, content: str | None = None, vmid: int | None = None) -> list[Volume]:
+        """Return what lies in a storage, by volume id."""
+        answer = self._door.get(self._path(storage, "content"), content=content, vmid=vmid)
+        return sorted((_parse_volume(entry) for entry in read_entries(answer)), key=lambda volume: volume.volid)
+
+    def find_volume(self, volid: str) -> Volume | None:
+        """Find a volume by its id."""
+        storage = volid.partition(":")[0]
+        return next((volume for volume in self.list_content(storage) if volume.volid == volid), None)
+
+    def list_appliances(self) -> list[Appliance]:
+        """Return the container templates of the node's appliance index."""
+        entries = read_entries(self._door.get(f"/nodes/{self._node}/aplinfo"))
+        found = [
+            Appliance(
+                entry.text("template"), entry.text("package"), entry.text("version"), entry.text("os"),
+                entry.text("headline"),
+            )
+            for entry in entries
+        ]  # fmt: skip
+        return sorted(found, key=lambda appliance: appliance.template)
+
+    def ensure_appliance(self, storage: str, wanted: str, on_line: OnLine | None = None) -> Volume:
+        """Return a container template, downloaded through the appliance index where the storage lacks it.
+
+        :param wanted: a volume id (`local:vztmpl/...`), a file name, or a package of the index (`debian-12-standard`:
+            the newest one).
+        :raises UsageError: neither the storage nor the index has it; the hint names what comes near.
+        """
+        if ":" in wanted:
+            storage, _, name = wanted.partition(":")
+            wanted = name.removeprefix("vztmpl/")
+        present = {volume.name: volume for volume in self.list_content(storage, "vztmpl")}
+        if wanted in present:
+            return present[wanted]
+        appliances = self.list_appliances()
+        appliance = find_appliance(wanted, appliances)
+        if appliance is None:
+            raise _no_such_template(wanted, storage, [*present, *(entry.template for entry in appliances)])
+        if appliance.template not in present:
+            self._download(storage, appliance, on_line)
+        return self._get_template(storage, appliance.template)
+
+    def _download(self, storage: str, appliance: Appliance, on_line: OnLine | None) -> None:
+        parameters: dict[str, Parameter] = {"storage": storage, "template": appliance.template}
+        upid = read_upid(self._door.post(f"/nodes/{self._node}/aplinfo", parameters))
+        self._tasks.wait(upid, on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True)
+
+    def _get_template(self, storage: str, name: str) -> Volume:
+        for volume in self.list_content(storage, "vztmpl"):
+            if volume.name == name:
+                return volume
+        raise PveError(f"{name} was downloaded, but {storage} does not list it")
+
+    def upload(
+        self, storage: str, filename: str, source: BinaryIO, size: int, *, content: str = "vztmpl",
+        sha256: Digest | None = None, progress: Progress | None = None,
+    ) -> Upid:  # fmt: skip
+        """Send `size` bytes into a storage as a file, streamed; the node compares the checksum when one is given.
+
+        An existing file of that name is refused here: Proxmox itself would overwrite it silently (PVE 8.4).
+
+        :raises UsageError: the storage has a file of that name.
+        """
+        if any(volume.name == filename for volume in self.list_content(storage, content)):
+            raise UsageError(f"{storage} has a {content} file '{filename}' already; files are never overwritten")
+        fields = {"content": content}
+        if sha256 is not None:
+            fields |= {"checksum-algorithm": "sha256", "checksum": sha256.removeprefix("sha256:")}
+        return read_upid(self._door.upload(self._path(storage, "upload"), fields, filename, source, size, progress))
+
+    def delete_volume(self, volid: str, *, timeout: float = 600.0) -> None:
+        """Delete a volume and wait for it. One that is gone already is no failure."""
+        storage, _, name = volid.partition(":")
+        try:
+            answer = self._door.delete(self._path(storage, "content", name))
+        except ApiFailed as error:
+            if "does not exist" in error.reason and name in error.reason:
+                return
+            raise
+        if answer:
+            self._tasks.wait(read_upid(answer), timeout=timeout)
+
+    def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
+        """Change a backup's `notes` or `protected`."""
+        storage, _, name = volid.partition(":")
+        self._door.put(self._path(storage, "content", name), changes)
+
+    def _path(self, storage: str, *rest: str) -> str:
+        return "/".join([f"/nodes/{self._node}/storage/{storage}", *rest])
+
+
+def _no_such_template(wanted: str, storage: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(wanted, known, n=4, cutoff=0.4)
+    hint = f"near it: {', '.join(near)}" if near else f"known there: {', '.join(sorted(known)) or 'none'}"
+    return UsageError(f"neither storage {storage} nor the node's appliance index has a template '{wanted}'", hint=hint)

@@ -1,0 +1,65 @@
+"""Certificates: the pin that holds from the first byte on, and what to tell a person when one does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+
+from goldsmith.pve.connection import Connection, normalise_fingerprint, render_fingerprint
+
+
+class NodeAdapter(HTTPAdapter):
+    """Speaks HTTPS to one node. A pinned fingerprint is asserted on every connection before a request is sent on it."""
+
+    def __init__(self, fingerprint: str | None) -> None:
+        self._fingerprint = normalise_fingerprint(fingerprint) if fingerprint else None
+        super().__init__(pool_connections=2, pool_maxsize=4, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        """Make the pool; urllib3 compares the certificate with `assert_fingerprint` right after the handshake."""
+        super().init_poolmanager(connections, maxsize, block, assert_fingerprint=self._fingerprint, **kwargs)
+
+    def drop_idle(self) -> None:
+        """Close connections nobody uses. pveproxy ends idle ones after seconds: a write must not meet its end."""
+        self.poolmanager.clear()
+
+
+def choose_verify(connection: Connection) -> bool | str:
+    """Return what `requests` is to verify a certificate by. False only where a pin takes the authority's place."""
+    if connection.ca_file is not None:
+        return str(connection.ca_file)
+    return connection.fingerprint is None
+
+
+def has_certificate_fault(error: BaseException) -> bool:
+    """Tell a certificate that is not trusted from any other TLS trouble (a plain HTTP server, a broken handshake)."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    said = str(error)
+    return "CERTIFICATE_VERIFY_FAILED" in said or "Fingerprints did not match" in said
+
+
+def find_shown_fingerprint(connection: Connection, timeout: float = 5.0) -> str | None:
+    """Return the fingerprint of the certificate that the node shows, or None. Nothing is sent to it.
+
+    For telling a person only: it is no reason to trust the node.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((connection.host, connection.port), timeout) as plain,
+            context.wrap_socket(plain, server_hostname=connection.host) as tls,
+        ):
+            certificate = tls.getpeercert(binary_form=True)
+    except OSError:
+        return None
+    return render_fingerprint(hashlib.sha256(certificate).digest()) if certificate else None
