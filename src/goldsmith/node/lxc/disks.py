@@ -41,8 +41,35 @@ def allocate_disk(node: Node, vmid: int, point: MountPoint, idmap: IdMap, stack:
     storage = node.storage(request[0])
     check_rootdir(storage)
     volume = storage.allocate(vmid, request[1], root=idmap.owner)
-    stack.callback(free_quietly, storage, volume)
+    note_new_disk(node, vmid, volume, stack)
     return point.with_volume(volume, request[1])
+
+
+def _new_disks_file(node: Node, vmid: int) -> Path:
+    return node.run / str(vmid) / "new-disks"
+
+
+def note_new_disk(node: Node, vmid: int, volume: VolumeId, stack: ExitStack) -> None:
+    """Have a new disk freed on failure: by the stack, or by `free_new_disks` after a kill -9."""
+    stack.callback(free_quietly, node.storage(volume.storage), volume)
+    path = _new_disks_file(node, vmid)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(f"{volume}\n")
+
+
+def keep_new_disks(node: Node, vmid: int) -> None:
+    """Say that a guest is whole: its new disks are its own from now on."""
+    _new_disks_file(node, vmid).unlink(missing_ok=True)
+
+
+def free_new_disks(node: Node, vmid: int) -> None:
+    """Free the disks that a dead worker made for a guest that it did not finish."""
+    path = _new_disks_file(node, vmid)
+    for line in path.read_text().splitlines() if path.exists() else []:
+        volume = parse_volume(line)
+        free_quietly(node.storage(volume.storage), volume)
+    path.unlink(missing_ok=True)
 
 
 def free_quietly(storage: Storage, volume: VolumeId) -> None:
@@ -92,16 +119,11 @@ def close_sources(node: Node, options: Options) -> None:
 
 def plan_assembly(sources: list[tuple[MountPoint, Path]], idmap: IdMap, *, conf: Path | None = None) -> Assembly:
     """Return how the guest's file system is put together; see `assemble`."""
-    root = next(path for point, path in sources if point.key == "rootfs")
-    options = next(point.mount_options for point, _ in sources if point.key == "rootfs")
-    mounts = [
-        Mount(str(path), point.target, [option for option in point.mount_options if option not in _AT_FILE_SYSTEM])
-        for point, path in sources
-        if point.key != "rootfs"
-    ]
-    root_options = [option for option in options if option not in _AT_FILE_SYSTEM]
-    return Assembly(str(root), mounts, root_options, str(conf or ""), idmap.base)
+    root, options = next((path, mount_options(point)) for point, path in sources if point.key == "rootfs")
+    mounts = [Mount(str(path), point.target, mount_options(point)) for point, path in sources if point.key != "rootfs"]
+    return Assembly(str(root), mounts, options, str(conf or ""), idmap.base)
 
 
-_AT_FILE_SYSTEM = ("discard", "lazytime")
-"""Mount options that belong to the file system as a whole, not to one mount of it; the storage decides them."""
+def mount_options(point: MountPoint) -> list[str]:
+    """Return the options of one mount; those of the file system as a whole are the storage's business."""
+    return [option for option in point.mount_options if option not in ("discard", "lazytime")]

@@ -9,10 +9,8 @@ and mounts die with their namespace.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from goldsmith import __file__ as PACKAGE
 from goldsmith.base.errors import ProgramFailed
 from goldsmith.base.files import write_atomic
 from goldsmith.base.process import Argument, render_command, run
@@ -26,9 +24,11 @@ from goldsmith.node.lxc.guestfs import GuestRoot
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.lxcconf import Host, render_lxc_config, render_seccomp
 from goldsmith.node.lxc.pending import apply_pending
+from goldsmith.node.lxc.programs import assembled, module_command, module_environment, package_path
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.setup import write_start_files
 from goldsmith.node.routing import Task
+from goldsmith.node.settings import NodeSettings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -51,7 +51,7 @@ def start_guest(task: Task, node: Node, vmid: int, config: GuestConfig) -> None:
         raise ApiFault("you can't start a CT if it's a template")
     if runtime.is_running():
         raise ApiFault(f"CT {vmid} already running")
-    apply_pending(task, node, vmid, config)
+    apply_pending(task.log, node, vmid, config)
     save_config(node, vmid, config)
     options = config.current
     bridges = {net.key: veth.get_bridge(node, net) for net in options.nets() if net.bridge}
@@ -88,31 +88,11 @@ def _prepare(runtime: Runtime, options: Options, root: Path, bridges: dict[str, 
     write_atomic(runtime.folder / "post-stop", render_hook(runtime), mode=0o700)
 
 
-def package_path() -> Path:
-    """Return the directory to import this package from."""
-    return Path(PACKAGE).resolve().parent.parent
-
-
-def module_command(module: str, *arguments: Argument, site: bool = False) -> list[Argument]:
-    """Return the command of a module of ours; without `site`, it starts in a few milliseconds, standard library only."""
-    return [sys.executable, *([] if site else ["-S"]), "-m", module, *arguments]
-
-
-def assembled(assembly: Assembly, argv: list[Argument]) -> list[Argument]:
-    """Return a command that sees the guest's file system; see `assemble`. Run it with `assembled_environment`."""
-    return module_command("goldsmith.node.lxc.assemble", assembly.render(), "--", *argv)
-
-
-def assembled_environment() -> dict[str, str]:
-    """Return what `assembled` commands need in their environment."""
-    return {"PYTHONPATH": str(package_path())}
-
-
 def _launch(task: Task, runtime: Runtime, assembly: Assembly) -> None:
-    logging = ["-o", runtime.lxc_log, "-l", "INFO"]
+    logging: list[Argument] = ["-o", runtime.lxc_log, "-l", "INFO"]
     start = runtime.command("lxc-start", "-d", "-p", runtime.folder / "monitor.pid", *logging)
     try:
-        run(assembled(assembly, start), env=assembled_environment(), timeout=START_SECONDS)
+        run(assembled(assembly, start), env=module_environment(), timeout=START_SECONDS)
     except ProgramFailed as error:
         for line in _read_errors(runtime) or error.output.splitlines():
             task.log(line)
@@ -128,9 +108,10 @@ def _read_errors(runtime: Runtime) -> list[str]:
 
 
 def render_hook(runtime: Runtime) -> str:
-    """Render LXC's post-stop hook. On a reboot it ends with an error, which makes LXC stop instead (lxc/start.c),
+    """Render LXC's post-stop hook.
 
-    and leaves the start to us. It must leave the monitor's mount namespace, or the new start would pin the old one.
+    On a reboot it ends with an error, which makes LXC stop instead (lxc/start.c), and leaves the start to us. It must
+    leave the monitor's mount namespace, or the new start would pin the old one.
     """
     restart = module_command("goldsmith.node.lxc.restart", runtime.node.settings.state, runtime.vmid, site=True)
     log = runtime.folder / "restart.log"
@@ -173,7 +154,7 @@ def stop_now(runtime: Runtime) -> None:
     runtime.clean()
 
 
-def run_shutdown(task: Task, node: Node, vmid: int, timeout: int, force: bool) -> None:  # noqa: FBT001 - a worker's arguments are positional
+def run_shutdown(task: Task, node: Node, vmid: int, timeout: int, force: bool) -> None:
     """Worker `vzshutdown`: ask a guest to end; after `timeout` seconds give up, or stop it."""
     del task
     with open_config(node, vmid, timeout=START_SECONDS) as config:
@@ -229,8 +210,6 @@ class Journal:
 
 def restart_guest(state: Path, vmid: int) -> None:
     """Start a guest that has rebooted from inside, once its old monitor has gone."""
-    from goldsmith.node.settings import NodeSettings
-
     node = Node(NodeSettings.load(state))
     runtime = Runtime(node, vmid)
     journal = Journal(runtime.folder / "restart.log")
