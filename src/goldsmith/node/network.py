@@ -82,6 +82,8 @@ def _ensure_bridge(settings: NodeSettings) -> None:
         run(["ip", "link", "add", "name", bridge, "address", mac, "type", "bridge", "forward_delay", 0])
     run(["ip", "address", "replace", str(own), "dev", bridge])
     run(["ip", "link", "set", bridge, "up"])
+    # Who waits for a guest asks for its hardware address before it can answer; the default is to ask again after 1 s.
+    Path("/proc/sys/net/ipv4/neigh", bridge, "retrans_time_ms").write_text("100\n")
 
 
 def check_network(settings: NodeSettings, interfaces: list[dict[str, Any]]) -> None:

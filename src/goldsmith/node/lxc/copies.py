@@ -34,6 +34,7 @@ class CloneRequest:
     storage: str
     snapshot: str
     options: dict[str, str]
+    pool: str = ""
 
 
 def wants_full(config: GuestConfig, request: CloneRequest) -> bool:
@@ -100,9 +101,7 @@ def _clone_disk(node: Node, point: MountPoint, request: CloneRequest, stack: Exi
     return copy_disk(node, source, target, request.newid, point, stack)
 
 
-def copy_disk(  # noqa: PLR0913 - source, target and who undoes it
-    node: Node, source: Path, target: Storage, vmid: int, point: MountPoint, stack: ExitStack
-) -> MountPoint:
+def copy_disk(node: Node, source: Path, target: Storage, vmid: int, point: MountPoint, stack: ExitStack) -> MountPoint:
     """Copy a disk's files onto a new disk of another storage, with owners, capabilities, ACLs and holes."""
     status = source.stat()
     copied = target.allocate(vmid, point.size, root=(status.st_uid, status.st_gid))

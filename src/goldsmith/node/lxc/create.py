@@ -63,6 +63,7 @@ class CreateRequest:
     ignore_errors: bool = False
     unique: bool = False
     is_root: bool = False
+    pool: str = ""
 
 
 def run_create(task: Task, node: Node, request: CreateRequest) -> None:

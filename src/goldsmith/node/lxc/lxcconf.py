@@ -24,6 +24,8 @@ _DEVICES = (
 )  # fmt: skip
 """What a privileged guest may do with devices: null, zero, full, random, urandom, terminals, fuse (common.conf)."""
 
+_KERNEL_FOLDERS = ("debug", "security")
+
 
 @dataclass(frozen=True)
 class Host:
@@ -98,6 +100,9 @@ def _render_mounts(options: Options) -> list[str]:
     sys = "sys:rw" if options.is_unprivileged else "sys:mixed"
     lines = [f"lxc.mount.auto = cgroup:mixed proc:mixed {sys}"]
     entries = ["/sys/fs/fuse/connections sys/fs/fuse/connections none bind,optional 0 0"]
+    if options.is_unprivileged:
+        # systemd inside would mount these, may not, and call the system degraded. All are root's outside.
+        entries += [f"/sys/kernel/{name} sys/kernel/{name} none bind,optional 0 0" for name in _KERNEL_FOLDERS]
     if has_feature(options, "nesting"):
         # Uncovered proc and sys somewhere: the kernel lets a nested container mount only what it sees whole here.
         entries += ["proc dev/.lxc/proc proc create=dir,optional 0 0", "sys dev/.lxc/sys sysfs create=dir,optional 0 0"]

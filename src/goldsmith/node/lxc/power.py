@@ -189,6 +189,21 @@ def run_reboot(task: Task, node: Node, vmid: int, timeout: int) -> None:
         start_guest(task, node, vmid, config)
 
 
+def run_suspend(task: Task, node: Node, vmid: int) -> None:
+    """Worker `vzsuspend`: hold a guest's processes still."""
+    del task
+    with open_config(node, vmid) as config:
+        config.check_lock()
+        run(Runtime(node, vmid).command("lxc-freeze"))
+
+
+def run_resume(task: Task, node: Node, vmid: int) -> None:
+    """Worker `vzresume`: let a guest's processes go on."""
+    del task
+    with open_config(node, vmid):
+        run(Runtime(node, vmid).command("lxc-unfreeze"))
+
+
 class Journal:
     """The log of a start that no task stands for: a reboot from inside."""
 

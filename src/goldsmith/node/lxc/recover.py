@@ -62,10 +62,11 @@ def _forget_lock(node: Node, vmid: int, config: GuestConfig) -> None:
 
 def _undo_create(node: Node, vmid: int, config: GuestConfig) -> None:
     """Remove a half-made guest with the disks made for it; a whole one that was to be replaced just loses the mark."""
-    free_new_disks(node, vmid)
-    _forget_lock(node, vmid, config)
-    if not config.current.values:
+    if set(config.current.values) == {"lock"}:
+        free_new_disks(node, vmid)
         config_path(node, vmid).unlink(missing_ok=True)
+    else:
+        _forget_lock(node, vmid, config)
 
 
 def _undo_backup(node: Node, vmid: int, config: GuestConfig) -> None:

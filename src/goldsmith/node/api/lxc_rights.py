@@ -1,0 +1,118 @@
+"""Which privileges changes of a container need, and what only root@pam may do (PVE 8.4, check_ct_modify_config_perm).
+
+A token of root@pam is not root@pam here, whatever its privileges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from goldsmith.node.context import Node
+from goldsmith.node.faults import ApiFault, PermissionFault
+from goldsmith.node.lxc.config import Options
+from goldsmith.node.lxc.options import is_disk
+from goldsmith.node.lxc.properties import NET_KEY, MountPoint, Net, parse_bool, parse_properties, parse_volume
+from goldsmith.node.routing import Caller
+
+_PRIVILEGES = {
+    "cores": "VM.Config.CPU", "cpuunits": "VM.Config.CPU", "cpulimit": "VM.Config.CPU",
+    "memory": "VM.Config.Memory", "swap": "VM.Config.Memory",
+    "nameserver": "VM.Config.Network", "searchdomain": "VM.Config.Network", "hostname": "VM.Config.Network",
+}  # fmt: skip
+_BRIDGES = "/sdn/zones/localnetwork"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Checks a caller's changes to one guest. `pool` is the pool that a new guest is put into."""
+
+    node: Node
+    caller: Caller
+    vmid: int
+    pool: str = ""
+
+    def check_guest(self, *privileges: str) -> None:
+        """Raise unless the caller has the privileges on the guest or on its pool."""
+        if not (self.pool and self.caller.may(f"/pool/{self.pool}", *privileges)):
+            self.caller.check(f"/vms/{self.vmid}", *privileges)
+
+    def check_changes(self, before: Options, changes: Mapping[str, str], *, unprivileged: bool) -> None:
+        """Raise unless the caller may set these options."""
+        if self.caller.is_root:
+            return
+        # Network first: with neither right, it is the bridge that PVE reports.
+        for key in sorted(changes, key=lambda key: (not NET_KEY.fullmatch(key), key)):
+            if NET_KEY.fullmatch(key):
+                self._check_net(before, key, changes[key])
+            elif is_disk(key):
+                self._check_disk(key, changes[key])
+            elif key == "features":
+                self._check_features(before.get("features"), changes[key], unprivileged=unprivileged)
+            else:
+                self._check_option(key)
+
+    def check_deletions(self, before: Options, keys: Iterable[str]) -> None:
+        """Raise unless the caller may delete these options."""
+        for key in [] if self.caller.is_root else keys:
+            if NET_KEY.fullmatch(key):
+                self._check_net(before, key, "")
+            elif is_disk(key) or key.startswith("unused"):
+                self.check_guest("VM.Config.Disk")
+            elif key == "features":
+                self._check_features(before.get("features"), "", unprivileged=before.is_unprivileged)
+            else:
+                self._check_option(key)
+
+    def _check_option(self, key: str) -> None:
+        if key == "hookscript":
+            raise PermissionFault("changing the hookscript is only allowed for root@pam")
+        if key.startswith("dev"):
+            raise PermissionFault("device passthrough is only allowed for root@pam")
+        self.check_guest(_PRIVILEGES.get(key, "VM.Config.Options"))
+
+    def _check_net(self, before: Options, key: str, value: str) -> None:
+        self.check_guest("VM.Config.Network")
+        for text in (before.get(key), value):
+            if text and (bridge := Net.parse(key, text).bridge):
+                self.caller.check(f"{_BRIDGES}/{bridge}", "SDN.Use")
+
+    def _check_disk(self, key: str, value: str) -> None:
+        self.check_guest("VM.Config.Disk")
+        point = MountPoint.parse(key, value)
+        if point.kind != "volume":
+            raise PermissionFault(f"mount point type {point.kind} is only allowed for root@pam")
+        self.check_storage(parse_volume(point.volume).storage)
+
+    def check_storage(self, storage: str) -> None:
+        """Raise unless the caller may make disks on a storage."""
+        self.caller.check(f"/storage/{storage}", "Datastore.AllocateSpace")
+
+    def _check_features(self, before: str, after: str, *, unprivileged: bool) -> None:
+        if not unprivileged:
+            raise PermissionFault("changing feature flags for privileged container is only allowed for root@pam")
+        old, new = parse_properties(before), parse_properties(after)
+        changed = {key for key in {*old, *new} if _feature(old, key) != _feature(new, key)}
+        if changed - {"nesting"}:
+            raise PermissionFault("changing feature flags (except nesting) is only allowed for root@pam")
+        if changed:
+            self.check_guest("VM.Allocate")
+
+    def check_archive(self, volid: str, content: str) -> None:
+        """Raise unless the caller may read a template or backup, and it is one; PVE's words."""
+        volume = parse_volume(volid)
+        self.node.storage(volume.storage)
+        if volume.name.partition("/")[0] != content:
+            raise ApiFault(f"unable to use volume {volid} - content type needs to be '{content}'")
+        if self.caller.is_root:
+            return
+        path = f"/storage/{volume.storage}"
+        if content == "backup":
+            self.caller.check(path, "Datastore.AllocateSpace")
+            self.caller.check(f"/vms/{self.vmid}", "VM.Backup")
+        else:
+            self.caller.check(path, "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)
+
+
+def _feature(features: Mapping[str, str], key: str) -> str | bool:
+    return features.get(key, "") if key == "mount" else parse_bool(features.get(key))
