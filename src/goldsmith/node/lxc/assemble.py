@@ -79,6 +79,12 @@ def _attach(source: int, target: int, options: list[str]) -> None:
     syscalls.move_mount(source, target)
 
 
+def _forget_inherited() -> None:
+    """Let go of the guest's last run: after a reboot from inside we start in its namespace."""
+    if os.path.ismount(PLACE):
+        syscalls.unmount(PLACE)
+
+
 def assemble(spec: Assembly) -> None:
     """Enter a new mount namespace and put the guest's file system together in it."""
     os.makedirs(PLACE, mode=0o755, exist_ok=True)  # noqa: PTH103 - pathlib costs start-up time here
@@ -87,6 +93,7 @@ def assemble(spec: Assembly) -> None:
     trees = [(syscalls.open_tree(mount.source), mount) for mount in spec.mounts]
     root = syscalls.open_tree(spec.root)
     conf = syscalls.open_tree(spec.conf) if spec.conf else -1
+    _forget_inherited()
     syscalls.mount("tmpfs", PLACE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=0755,size=64k")
     for path, tree, options in ((ROOT, root, spec.options), (CONF, conf, ["ro"])):
         if tree >= 0:

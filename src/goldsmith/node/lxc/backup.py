@@ -253,8 +253,8 @@ class _Backup:
             if mode == "snapshot":
                 self._report.info("create storage snapshot 'vzdump'")
                 delete_quietly(self._node, included, SNAPSHOT)
-                stack.callback(self._report.info, "cleanup temporary 'vzdump' snapshot")
                 snapshot_volumes(self._node, self._vmid, included, SNAPSHOT, stack)
+                stack.callback(self._report.info, "cleanup temporary 'vzdump' snapshot")
             elif mode == "suspend":
                 stack.enter_context(self._open_suspended())
             elif running:

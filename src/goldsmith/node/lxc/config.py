@@ -178,7 +178,7 @@ def parse_config(text: str) -> GuestConfig:
     """Parse a config file; lines that mean nothing are passed over, as PVE does (it only warns)."""
     config = GuestConfig(digest=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     section, waiting = config.current, Options()
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if heading := _HEADING.fullmatch(line):
             section = waiting if heading[1] == PENDING else config.snapshots.setdefault(heading[1], Options())
         else:
@@ -188,8 +188,12 @@ def parse_config(text: str) -> GuestConfig:
     return config
 
 
+def _split_description(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _render_options(options: Options) -> list[str]:
-    lines = ["#" + encode_text(line) for line in options.get("description").splitlines()]
+    lines = ["#" + encode_text(line) for line in _split_description(options.get("description"))]
     lines += [f"{key}: {value}" for key, value in sorted(options.values.items()) if key != "description"]
     return lines + [f"{key}: {value}" for key, value in options.raw]
 

@@ -84,6 +84,8 @@ def _cloned_options(source: Options, request: CloneRequest) -> Options:
     options = source.copy()
     for key in [key for key in options.values if key in _NOT_CLONED or UNUSED_KEY.fullmatch(key)]:
         del options.values[key]
+    if request.snapshot:
+        options.values.pop("description", None)  # the snapshot's, not the guest's
     options.values.update({net.key: net.with_new_mac().render() for net in source.nets()})
     options.values.update(request.options)
     return options

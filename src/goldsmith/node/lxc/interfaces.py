@@ -28,13 +28,21 @@ def _split_stanzas(text: str) -> list[list[str]]:
     stanzas: list[list[str]] = [[]]
     for line in text.splitlines():
         if _STANZA.match(line + " "):
-            stanzas.append([])
+            stanzas.append(_take_comments(stanzas[-1]))
         stanzas[-1].append(line.rstrip())
     return [stanza for stanza in stanzas if any(stanza)]
 
 
+def _take_comments(stanza: list[str]) -> list[str]:
+    """Take the comments at a stanza's end: they belong to what follows."""
+    taken: list[str] = []
+    while stanza and stanza[-1].startswith("#"):
+        taken.insert(0, stanza.pop())
+    return taken
+
+
 def _names(stanza: list[str]) -> set[str]:
-    words = stanza[0].split()
+    words = next((line for line in stanza if not line.startswith("#")), "").split()
     if not words or not (words[0] in ("auto", "iface") or words[0].startswith("allow-")):
         return set()
     return set(words[1:2]) if words[0] == "iface" else set(words[1:])

@@ -110,15 +110,14 @@ def _read_errors(runtime: Runtime) -> list[str]:
 def render_hook(runtime: Runtime) -> str:
     """Render LXC's post-stop hook.
 
-    On a reboot it ends with an error, which makes LXC stop instead (lxc/start.c), and leaves the start to us. It must
-    leave the monitor's mount namespace, or the new start would pin the old one.
+    On a reboot it ends with an error, which makes LXC stop instead (lxc/start.c), and leaves the start to us.
     """
     restart = module_command("goldsmith.node.lxc.restart", runtime.node.settings.state, runtime.vmid, site=True)
     log = runtime.folder / "restart.log"
     return f"""#!/bin/sh
 [ "$LXC_TARGET" = reboot ] || exit 0
 PYTHONPATH={render_command([package_path()])} \\
-nsenter --target 1 --mount -- setsid --fork {render_command(restart)} </dev/null >{render_command([log])} 2>&1
+setsid --fork {render_command(restart)} </dev/null >{render_command([log])} 2>&1
 exit 1
 """
 

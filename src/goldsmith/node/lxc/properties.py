@@ -206,7 +206,7 @@ def parse_volume(volid: str) -> VolumeId:
 
 def get_owner(volume: VolumeId) -> int:
     """Return the vmid that a disk belongs to: the folder that it lies in."""
-    folder = volume.name.partition("/")[0]
-    if not folder.isdigit():
+    folder, _, name = volume.name.partition("/")
+    if not folder.isdigit() or not name:
         raise ApiFault(f"unable to parse directory volume name '{volume.name}'")
     return int(folder)

@@ -86,6 +86,11 @@ def mount(source: str, target: str | Path, kind: str, flags: int, data: str = ""
     _call(str(target), _LIBC.mount(*arguments))
 
 
+def unmount(target: str | Path) -> None:
+    """Take a mount, and all below it, out of this namespace at once; umount2(2), MNT_DETACH."""
+    _call(str(target), _LIBC.umount2(os.fsencode(target), 2))
+
+
 def unshare(flags: int) -> None:
     """Leave namespaces for new ones of our own."""
     _call("unshare", _LIBC.unshare(flags))
