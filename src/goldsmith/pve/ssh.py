@@ -1,0 +1,139 @@
+"""A shell on a node that is another machine, through the ssh program: its config, agent and known hosts hold."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldsmith.base.errors import NodeUnreachable, ProgramFailed, ShellFailed
+from goldsmith.base.process import Argument, open_process, run
+from goldsmith.base.secrets import Secret
+from goldsmith.pve.shell import CommandShell
+
+CONNECT_TIMEOUT = 15
+UNREACHED = 255
+"""ssh's own exit code when it, not the program, has failed."""
+
+
+@dataclass(frozen=True)
+class SshAccess:
+    """How to reach a node's shell. A user other than root works through sudo, with `sudo_password` if it asks for one.
+
+    The host key must be known already, to the user or in `known_hosts`. No password is ever typed into ssh: a key, from
+    the agent or `key_file`, opens the door.
+    """
+
+    host: str
+    user: str = "root"
+    port: int = 22
+    key_file: Path | None = None
+    known_hosts: Path | None = None
+    sudo_password: Secret | None = None
+
+
+class SshShell(CommandShell):
+    """Programs over one ssh connection that stands as long as the shell is open; see `open_ssh_shell`."""
+
+    def __init__(self, access: SshAccess, control: Path) -> None:
+        self.machine = access.host
+        self._access, self._control = access, control
+        self._sudo: list[str] = []
+
+    def choose_sudo(self) -> None:
+        """Find out how this user becomes root there.
+
+        :raises ShellFailed: not at all.
+        """
+        if self._access.user == "root":
+            return
+        if self.run(["sudo", "-n", "true"], check=False).returncode == 0:
+            self._sudo = ["sudo", "-n", "--"]
+            return
+        if self._access.sudo_password is None:
+            raise ShellFailed(
+                f"{self._access.user} may not become root on {self.machine}",
+                hint="give the sudo password, or let that user use sudo without one",
+            )
+        self._sudo = ["sudo", "-k", "-S", "-p", "", "--"]  # -k: it always reads the password, never takes data for it
+        self.run(["true"])
+
+    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
+        command = shlex.join([*self._sudo, "env", "LC_ALL=C", *(str(word) for word in argv)])
+        return [*_ssh(self._access, self._control), self._access.host, command]
+
+    def _first_input(self) -> Secret | None:
+        return self._access.sudo_password if "-S" in self._sudo else None
+
+    def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+        return _explain_ssh(self._access, error) if error.returncode == UNREACHED else super()._explain(argv, error)
+
+
+def _ssh(access: SshAccess, control: Path) -> list[Argument]:
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": CONNECT_TIMEOUT,
+        "ControlPath": control,
+        "Port": access.port,
+        "ServerAliveInterval": 15,
+        "StrictHostKeyChecking": "yes",
+        "User": access.user,
+    }
+    if access.key_file is not None:
+        options |= {"IdentityFile": access.key_file, "IdentitiesOnly": "yes"}
+    if access.known_hosts is not None:
+        options |= {"UserKnownHostsFile": access.known_hosts, "GlobalKnownHostsFile": "/dev/null"}
+    return ["ssh", "-T", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+
+
+def _explain_ssh(access: SshAccess, error: ProgramFailed) -> ShellFailed:
+    said = error.output.strip()
+    hint = "try it by hand: " + shlex.join(["ssh", "-p", str(access.port), f"{access.user}@{access.host}"])
+    if "Host key verification failed" in said:
+        hint = f"compare the key with the node's own and make it known: ssh-keyscan -p {access.port} {access.host}"
+    elif "Permission denied" in said:
+        hint = f"put your public key into ~{access.user}/.ssh/authorized_keys on {access.host}"
+    last = said.splitlines()[-1] if said else "the connection broke"
+    return ShellFailed(f"no shell on {access.host}: {last}", hint=hint, detail=said)
+
+
+@contextmanager
+def open_ssh_shell(access: SshAccess) -> Iterator[SshShell]:
+    """Connect once and run any number of programs over that connection while the block runs.
+
+    :raises NodeUnreachable: nobody answers there.
+    :raises ShellFailed: the host key is unknown, the user is refused, or may not become root.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="goldsmith-ssh-")))
+        control = folder / "control"
+        _open_master(access, control, stack)
+        shell = SshShell(access, control)
+        shell.choose_sudo()
+        yield shell
+
+
+def _open_master(access: SshAccess, control: Path, stack: ExitStack) -> None:
+    """Start the ssh that holds the connection; it is our child and ends with us."""
+    argv = [*_ssh(access, control), "-M", "-N", access.host]
+    master = stack.enter_context(open_process(argv))
+    deadline = time.monotonic() + CONNECT_TIMEOUT + 5
+    while run(["ssh", "-S", control, "-O", "check", access.host], check=False).returncode != 0:
+        if master.poll() is not None:
+            assert master.stderr is not None
+            failed = ProgramFailed("ssh", UNREACHED, master.stderr.read().decode(errors="replace"))
+            raise _judge_master(access, failed) from None
+        if time.monotonic() > deadline:
+            raise NodeUnreachable(f"{access.host} does not answer on port {access.port}")
+        time.sleep(0.02)
+
+
+def _judge_master(access: SshAccess, failed: ProgramFailed) -> ShellFailed | NodeUnreachable:
+    signs = ("Connection refused", "timed out", "No route to host", "Could not resolve", "Connection reset")
+    if any(sign in failed.output for sign in signs):
+        return NodeUnreachable(failed.output.strip().removeprefix("ssh: "))
+    return _explain_ssh(access, failed)

@@ -1,0 +1,272 @@
+"""The shell: the same files through a plain pipe, through a sudo that wants a password, and through a real sshd."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from goldsmith.base.errors import NodeUnreachable, ShellFailed
+from goldsmith.base.process import Argument
+from goldsmith.base.secrets import Secret
+from goldsmith.pve.shell import CommandShell, LocalShell, Shell, TargetExists
+from goldsmith.pve.ssh import SshAccess, SshShell, open_ssh_shell
+
+SUDO = """#!/bin/sh
+# Wants a password on its input, and takes not a byte more, as sudo -S does.
+password=""
+while c=$(dd bs=1 count=1 2>/dev/null; echo x); [ "$c" != "
+x" ] && [ "$c" != x ]; do password="$password${c%x}"; done
+[ "$password" = secret ] || { echo "sudo: no password was provided" >&2; exit 1; }
+exec "$@"
+"""
+SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
+
+
+class PlainShell(CommandShell):
+    """Programs as they are: what every shell does behind its way there."""
+
+    machine = "here"
+
+    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
+        return list(argv)
+
+
+class PasswordShell(CommandShell):
+    """Programs behind something that reads a password first."""
+
+    machine = "there"
+
+    def __init__(self, sudo: Path, password: str = "secret") -> None:
+        self._path, self._password = sudo, Secret(password)
+
+    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
+        return [self._path, *argv]
+
+    def _first_input(self) -> Secret | None:
+        return self._password
+
+
+class Sshd:
+    """A real sshd on a loopback port, with its own host key, that takes one client key."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        for name in ("host", "client", "other"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        (folder / "authorized").write_text((folder / "client.pub").read_text())
+        self.known_hosts = folder / "known_hosts"
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {(folder / 'host.pub').read_text()}")
+        (folder / "config").write_text(
+            f"ListenAddress 127.0.0.1:{self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+            f"StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nPasswordAuthentication no\n"
+        )
+
+    def access(self, key: str = "client", known_hosts: Path | None = None) -> SshAccess:
+        return SshAccess(
+            "127.0.0.1", getpass.getuser(), self.port, self.folder / key, known_hosts or self.known_hosts
+        )  # fmt: skip
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    if SSHD is None or "sshd" not in {user.pw_name for user in pwd.getpwall()}:
+        pytest.skip("sshd is not installed")
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user would need sudo behind this sshd")
+    made = Sshd(tmp_path_factory.mktemp("sshd"))
+    separation = Path("/run/sshd")
+    missing = not separation.exists()
+    separation.mkdir(exist_ok=True)
+    process = subprocess.Popen([SSHD, "-D", "-e", "-f", made.folder / "config"], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not _listens(made.port):
+            assert process.poll() is None, "sshd has ended"
+            assert time.monotonic() < deadline, "sshd does not listen"
+            time.sleep(0.02)
+        yield made
+    finally:
+        process.kill()
+        process.wait()
+        if missing:
+            separation.rmdir()
+
+
+@pytest.fixture(params=["plain", "local", "password", "ssh"])
+def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    if request.param == "plain":
+        yield PlainShell()
+    elif request.param == "local":
+        if os.geteuid() != 0 and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode:
+            pytest.skip("neither root nor sudo without a password")
+        yield LocalShell()
+    elif request.param == "password":
+        sudo = tmp_path_factory.mktemp("bin") / "sudo"
+        sudo.write_text(SUDO)
+        sudo.chmod(0o755)
+        yield PasswordShell(sudo)
+    else:
+        with open_ssh_shell(request.getfixturevalue("sshd").access()) as made:
+            yield made
+
+
+DATA = os.urandom(3_000_001)
+
+
+def test_a_program_is_run(shell: Shell) -> None:
+    completed = shell.run(["printf", "%s|", "a b", "$HOME", "'", "*", "", "ü\n"])
+    assert completed.stdout == "a b|$HOME|'|*||ü\n|"
+    assert shell.run(["cat"], text="in\nput").stdout == "in\nput"
+    assert shell.run(["false"], check=False).returncode == 1
+
+
+def test_a_program_that_fails_says_why(shell: Shell) -> None:
+    with pytest.raises(ShellFailed, match=f"ls failed on {shell.machine}: .*No such file"):
+        shell.run(["ls", "/nowhere"])
+
+
+def test_a_file_is_put_and_read(shell: Shell, tmp_path: Path) -> None:
+    seen: list[int] = []
+    target = tmp_path / "with space 'and' quote"
+    assert shell.put(io.BytesIO(DATA), str(target), mode=0o640, on_bytes=seen.append) == len(DATA)
+    assert target.read_bytes() == DATA
+    assert target.stat().st_mode & 0o7777 == 0o640
+    assert seen[-1] == len(DATA)
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    with shell.open_read(str(target)) as stream:
+        assert stream.read() == DATA
+    assert shell.size(str(target)) == len(DATA)
+
+
+def test_a_file_is_never_overwritten(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(TargetExists, match="not overwritten"):
+        shell.put(io.BytesIO(b"new"), str(tmp_path / "a"))
+    assert (tmp_path / "a").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_nothing_is_left_of_a_stream_that_breaks(shell: Shell, tmp_path: Path) -> None:
+    class Broken:
+        pieces = 2
+
+        def read(self, size: int, /) -> bytes:
+            self.pieces -= 1
+            if self.pieces < 0:
+                raise OSError("the source is gone")
+            return bytes(size)
+
+    with pytest.raises(OSError, match="the source is gone"):
+        shell.put(Broken(), str(tmp_path / "a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to(shell: Shell, tmp_path: Path) -> None:
+    with pytest.raises(ShellFailed, match="dd failed"):
+        shell.put(io.BytesIO(DATA), str(tmp_path / "missing/a"))
+
+
+def test_a_missing_file_cannot_be_read(shell: Shell, tmp_path: Path) -> None:
+    with pytest.raises(ShellFailed, match="No such file"), shell.open_read(str(tmp_path / "a")) as stream:
+        stream.read()
+
+
+def test_reading_may_stop_early(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(DATA)
+    with shell.open_read(str(tmp_path / "a")) as stream:
+        assert stream.read(10) == DATA[:10]
+
+
+def test_looking_around(shell: Shell, tmp_path: Path) -> None:
+    assert shell.list_directory(str(tmp_path / "sub")) == []
+    shell.make_directory(str(tmp_path / "sub/deeper"))
+    (tmp_path / "sub/-dash").touch()
+    (tmp_path / "sub/new\nline").touch()
+    (tmp_path / "sub/dangling").symlink_to("nowhere")
+    assert shell.list_directory(str(tmp_path / "sub")) == ["-dash", "dangling", "deeper", "new\nline"]
+    assert shell.exists(str(tmp_path / "sub"))
+    assert shell.exists(str(tmp_path / "sub/dangling"))
+    assert not shell.exists(str(tmp_path / "nothing"))
+    for _ in range(2):
+        shell.remove(str(tmp_path / "sub/-dash"))
+    assert not (tmp_path / "sub/-dash").exists()
+    free = shell.free_space(str(tmp_path / "not/yet/there"))
+    assert abs(free - shutil.disk_usage(tmp_path).free) < 1 << 30
+
+
+def test_a_wrong_password_is_a_failure(tmp_path: Path) -> None:
+    sudo = tmp_path / "sudo"
+    sudo.write_text(SUDO)
+    sudo.chmod(0o755)
+    shell = PasswordShell(sudo, "hunter2")
+    with pytest.raises(ShellFailed, match="no password was provided") as failed:
+        shell.run(["true"])
+    assert "hunter2" not in failed.value.detail
+    with pytest.raises(ShellFailed, match="no password"):
+        shell.put(io.BytesIO(DATA), str(tmp_path / "a"))
+
+
+# --- ssh's own faults
+
+
+def test_an_unknown_host_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    with (
+        pytest.raises(ShellFailed, match="Host key verification failed") as refused,
+        open_ssh_shell(sshd.access(known_hosts=tmp_path / "none")),
+    ):
+        pass
+    assert "ssh-keyscan" in refused.value.hint
+
+
+def test_another_host_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    changed.write_text(f"[127.0.0.1]:{sshd.port} {(sshd.folder / 'other.pub').read_text()}")
+    with (
+        pytest.raises(ShellFailed, match="Host key verification failed"),
+        open_ssh_shell(sshd.access(known_hosts=changed)),
+    ):
+        pass
+
+
+def test_a_key_that_is_not_authorized(sshd: Sshd) -> None:
+    with pytest.raises(ShellFailed, match="Permission denied") as refused, open_ssh_shell(sshd.access("other")):
+        pass
+    assert "authorized_keys" in refused.value.hint
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(NodeUnreachable, match="Connection refused"), open_ssh_shell(SshAccess("127.0.0.1", port=port)):
+        pass
+
+
+def test_the_connection_is_made_once_and_ends_with_the_shell(sshd: Sshd) -> None:
+    before = threading.active_count()
+    with open_ssh_shell(sshd.access()) as shell:
+        parents = {shell.run(["sh", "-c", "ps -o ppid= -p $PPID"]).stdout for _ in range(3)}
+        control = shell._control
+        assert control.exists()
+    assert isinstance(shell, SshShell)
+    assert len(parents) == 1
+    assert not control.exists()
+    assert threading.active_count() == before
