@@ -57,11 +57,14 @@ class BackupRequest:
     stopwait: int = 10
     command: str = "vzdump"
     allowed: frozenset[int] = frozenset()
-    """Guests that the caller may back up; asking for another makes that guest's backup fail (PVE)."""
+    """Guests that the caller may back up; asking for another fails the task (PVE)."""
 
 
 def run_backup(task: Task, node: Node, request: BackupRequest) -> None:
     """Worker `vzdump`: back up guests one after another; one failure fails the job, not the other backups."""
+    for vmid in request.vmids:
+        if vmid not in request.allowed:
+            raise ApiFault(f"403 Permission check failed (/vms/{vmid}, VM.Backup)")
     storage = _get_backup_storage(node, request.storage)
     with _open_job(node, request, task.log):
         task.log(f"INFO: starting new backup job: {request.command}")
@@ -137,8 +140,6 @@ def _back_up_one(task: Task, node: Node, storage: Storage, request: BackupReques
     report.info(f"Starting Backup of VM {vmid} (lxc)")
     report.info(f"Backup started at {time.strftime('%Y-%m-%d %H:%M:%S')}")
     try:
-        if vmid not in request.allowed:
-            raise ApiFault(f"403 Permission check failed (/vms/{vmid}, VM.Backup)")
         if not has_config(node, vmid):
             raise ApiFault(f"unable to find VM '{vmid}'")
         _Backup(task, node, storage, request, vmid, name, report).run()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from goldsmith.base.process import SAFE_PATH
+from goldsmith.base.process import SAFE_PATH, render_command
 from goldsmith.node.lxc.assemble import ROOT
 from goldsmith.node.lxc.cgroups import INNER, Hierarchy
 from goldsmith.node.lxc.config import Options
@@ -51,7 +51,7 @@ def render_lxc_config(runtime: Runtime, options: Options, host: Host, bridges: d
         f"lxc.arch = {_ARCH.get(options.get('arch', 'amd64'), 'x86_64')}",
         f"lxc.uts.name = {options.get('hostname', f'CT{runtime.vmid}').partition('.')[0]}",
         f"lxc.rootfs.path = dir:{ROOT}",
-        f"lxc.hook.post-stop = {runtime.folder / 'post-stop'}",
+        f"lxc.hook.post-stop = {render_command([runtime.folder / 'post-stop'])}",
         f"lxc.console.logfile = {runtime.console_log}",
         "lxc.console.size = 1MB",
         "lxc.console.rotate = 1",
