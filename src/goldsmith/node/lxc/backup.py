@@ -23,7 +23,7 @@ from goldsmith.base.errors import GoldsmithError, LockTaken
 from goldsmith.base.files import open_lock
 from goldsmith.base.process import Argument
 from goldsmith.node.context import Node
-from goldsmith.node.faults import ApiFault
+from goldsmith.node.faults import ApiFault, TaskInterrupted
 from goldsmith.node.lxc.archive import CONFIG_MEMBER, pack_command, run_pipeline
 from goldsmith.node.lxc.config import GuestConfig, Options, has_config, hold_lock, open_config, render_config
 from goldsmith.node.lxc.disks import close_sources, open_sources, plan_assembly
@@ -144,10 +144,11 @@ def _back_up_one(task: Task, node: Node, storage: Storage, request: BackupReques
             raise ApiFault(f"unable to find VM '{vmid}'")
         _Backup(task, node, storage, request, vmid, name, report).run()
     except (ApiFault, GoldsmithError, OSError) as error:
-        reason = "interrupted by signal" if str(error) == INTERRUPTED else error
+        is_interrupted = isinstance(error, TaskInterrupted)
+        reason = "interrupted by signal" if is_interrupted else error
         report.say("ERROR", f"Backup of VM {vmid} failed - {reason}")
         report.info(f"Failed at {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        if reason != error:
+        if is_interrupted:
             raise ApiFault("job errors") from error
         return False
     else:
@@ -157,9 +158,6 @@ def _back_up_one(task: Task, node: Node, storage: Storage, request: BackupReques
         return True
     finally:
         log_path.write_text("".join(line + "\n" for line in report.lines))
-
-
-INTERRUPTED = "received interrupt"
 
 
 def compressor(compress: str, threads: int | None) -> tuple[list[Argument], str]:
