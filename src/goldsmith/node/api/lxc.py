@@ -62,6 +62,7 @@ def create(call: Call) -> str:
     if not has_valid_keys(params.get("ssh-public-keys", "")):
         raise ApiFault("SSH public key validation error")
     rights = Rights(node, call.caller, vmid, params.get("pool", ""))
+    rights.check_pool()
     _check_allowed(rights, is_replacing=is_replacing)
     request = _plan_request(call, is_restore=is_restore)
     _check_request(call, rights, request)

@@ -108,6 +108,7 @@ def clone(call: Call) -> str:
         raise ApiFault(f"CT {newid} already exists on node '{node.name}'")
     check_clone(node, config, request)
     rights = Rights(node, call.caller, newid, pool)
+    rights.check_pool()
     for name in (
         {request.storage}
         if request.storage

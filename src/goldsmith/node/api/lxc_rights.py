@@ -37,6 +37,11 @@ class Rights:
         if not (self.pool and self.caller.may(f"/pool/{self.pool}", *privileges)):
             self.caller.check(f"/vms/{self.vmid}", *privileges)
 
+    def check_pool(self) -> None:
+        """Raise when the pool that a new guest is to be put into does not exist."""
+        if self.pool:
+            self.node.access.load().get_pool(self.pool)
+
     def check_changes(self, before: Options, changes: Mapping[str, str], *, unprivileged: bool) -> None:
         """Raise unless the caller may set these options."""
         if self.caller.is_root:

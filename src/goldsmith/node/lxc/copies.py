@@ -78,6 +78,8 @@ def run_clone(task: Task, node: Node, request: CloneRequest) -> None:
         _renew_identity(node, options)
         save_options(node, request.newid, options)
         stack.pop_all()
+    if request.pool:
+        node.access.add_to_pool(request.pool, request.newid)
 
 
 def _cloned_options(source: Options, request: CloneRequest) -> Options:

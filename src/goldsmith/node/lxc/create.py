@@ -76,6 +76,8 @@ def run_create(task: Task, node: Node, request: CreateRequest) -> None:
             raise ApiFault(f"unable to create CT {request.vmid} - {error}") from error
         save_options(node, request.vmid, options)
         stack.pop_all()
+    if request.pool:
+        node.access.add_to_pool(request.pool, request.vmid)
     if request.start:
         task.spawn("vzstart", str(request.vmid), run_start, request.vmid)
 

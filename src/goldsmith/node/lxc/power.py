@@ -44,7 +44,7 @@ def run_start(task: Task, node: Node, vmid: int) -> None:
         start_guest(task, node, vmid, config)
 
 
-def start_guest(task: Task, node: Node, vmid: int, config: GuestConfig) -> None:
+def start_guest(task: veth.Reporter, node: Node, vmid: int, config: GuestConfig) -> None:
     """Start a guest whose config the caller has locked."""
     runtime = Runtime(node, vmid)
     if config.current.is_template:
@@ -88,7 +88,7 @@ def _prepare(runtime: Runtime, options: Options, root: Path, bridges: dict[str, 
     write_atomic(runtime.folder / "post-stop", render_hook(runtime), mode=0o700)
 
 
-def _launch(task: Task, runtime: Runtime, assembly: Assembly) -> None:
+def _launch(task: veth.Reporter, runtime: Runtime, assembly: Assembly) -> None:
     logging: list[Argument] = ["-o", runtime.lxc_log, "-l", "INFO"]
     start = runtime.command("lxc-start", "-d", "-p", runtime.folder / "monitor.pid", *logging)
     try:
@@ -205,8 +205,6 @@ def run_resume(task: Task, node: Node, vmid: int) -> None:
 
 class Journal:
     """The log of a start that no task stands for: a reboot from inside."""
-
-    upid = ""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -36,6 +36,8 @@ def run_restore(task: Task, node: Node, request: CreateRequest) -> None:
         except (ApiFault, GoldsmithError, OSError) as error:
             raise ApiFault(f"unable to restore CT {request.vmid} - {error}") from error
         stack.pop_all()
+    if request.pool:
+        node.access.add_to_pool(request.pool, request.vmid)
     if was_template:
         task.log("Convert restored container to template...")
         with open_config(node, request.vmid) as config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from goldsmith.base.process import Argument, run
 from goldsmith.node.context import Node
@@ -16,7 +16,6 @@ from goldsmith.node.lxc.interfaces import is_on_link, write_network
 from goldsmith.node.lxc.properties import Net
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.setup import MANAGED
-from goldsmith.node.routing import Task
 
 _DEVICES = Path("/sys/class/net")
 _UNSUPPORTED = ("tag", "trunks", "rate", "firewall")
@@ -35,7 +34,19 @@ def get_bridge(node: Node, net: Net) -> str:
     return net.bridge
 
 
-def warn_unsupported(task: Task, net: Net) -> None:
+class Reporter(Protocol):
+    """Whoever writes down what happens at a start: a task, or the log of a reboot from inside."""
+
+    def log(self, line: str) -> None:
+        """Write a line."""
+        ...
+
+    def warn(self, line: str) -> None:
+        """Write a warning."""
+        ...
+
+
+def warn_unsupported(task: Reporter, net: Net) -> None:
     """Say which of a device's settings have no effect on this node; `firewall=1` alone is usual and harmless."""
     names = [name for name in _UNSUPPORTED if net.get(name) and name != "firewall"]
     if names:
