@@ -107,6 +107,27 @@ def open_process(
                     stream.close()
 
 
+def start_detached(argv: Sequence[Argument], *, log: Path, env: Mapping[str, str | Secret] | None = None) -> int:
+    """Start a program that outlives us, in a session of its own, and return its process number.
+
+    :param log: where what it says is appended.
+    :raises ProgramMissing: there is no such program.
+    """
+    arguments = _check_arguments(argv)
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, env=build_environment(env), cwd="/",
+            start_new_session=True,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise ProgramMissing(arguments[0]) from error
+    finally:
+        os.close(fd)
+    process.returncode = 0  # it is nobody's to wait for; otherwise Popen warns of it
+    return process.pid
+
+
 class _Collector(threading.Thread):
     """Reads one stream line by line to its end, so that neither pipe of a program can fill up and block it."""
 

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from goldsmith.node.access.store import AccessStore
+from goldsmith.node.faults import ApiFault
 from goldsmith.node.settings import NodeSettings
+from goldsmith.node.storage import make_storages
+from goldsmith.node.storage.driver import Storage
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,32 @@ class Node:
     def run(self) -> Path:
         """`run/`: generated lxc configs, mounts and pid files; worth nothing after a reboot."""
         return self.settings.state / "run"
+
+    @cached_property
+    def access(self) -> AccessStore:
+        """Users, tokens, ACL and pools."""
+        return AccessStore(self.settings.state / "access.json")
+
+    @cached_property
+    def _storages(self) -> dict[str, Storage]:
+        return {storage.id: storage for storage in make_storages(self.settings)}
+
+    def storages(self) -> list[Storage]:
+        """Return every storage."""
+        return list(self._storages.values())
+
+    def storage(self, name: str) -> Storage:
+        """Return a storage by its name.
+
+        :raises ApiFault: there is none of that name; PVE's words.
+        """
+        if name not in self._storages:
+            raise ApiFault(f"storage '{name}' does not exist")
+        return self._storages[name]
+
+    def pool_members(self, pool: str) -> frozenset[int]:
+        """Return the vmids of a pool's guests.
+
+        :raises ApiFault: there is no such pool; PVE's words.
+        """
+        return self.access.load().get_pool(pool).members

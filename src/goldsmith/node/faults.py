@@ -28,3 +28,10 @@ class PermissionFault(ApiFault):
 
     def __init__(self, what: str = "") -> None:
         super().__init__(f"Permission check failed ({what})" if what else "Permission check failed", status=403)
+
+
+class TaskInterrupted(ApiFault):
+    """Raised inside a worker's work when its task is stopped, so that everything created is undone on the way out."""
+
+    def __init__(self) -> None:
+        super().__init__("received interrupt")

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from goldsmith.node.access.tickets import Tickets
 from goldsmith.node.context import Node
 
 
 class Caller(Protocol):
     """Who asks. `id` is `root@pam` or, for a token, `root@pam!ci`; only a real root@pam ticket `is_root`."""
 
-    id: str
-    is_root: bool
+    @property
+    def id(self) -> str:
+        """`user@realm` or `user@realm!token`."""
+        ...
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is root@pam itself."""
+        ...
+
+    @property
+    def user(self) -> str:
+        """The user, without a token."""
+        ...
+
+    def privileges(self, path: str) -> dict[str, bool]:
+        """Return all privileges on a path, and whether they propagate."""
+        ...
 
     def may(self, path: str, *privileges: str, any_of: bool = False) -> bool:
         """Tell whether the caller has all (or one) of the privileges on an ACL path."""
@@ -36,6 +54,9 @@ class Call:
     caller: Caller
     params: dict[str, Any]
     spawn: Callable[..., str]
+    tickets: Tickets | None = None
+    upload: Path | None = None
+    """Where a received file is; whoever takes the call takes care of it, unless the call fails."""
 
 
 @dataclass(frozen=True)
@@ -75,4 +96,8 @@ class Task(Protocol):
 
     def warn(self, line: str) -> None:
         """Write a `WARN:` line; the task then ends with `WARNINGS: n`."""
+        ...
+
+    def spawn(self, kind: str, name: str, work: Callable[..., Any], *arguments: Any) -> str:
+        """Start another task for the same user, in a process of its own, and return its UPID."""
         ...

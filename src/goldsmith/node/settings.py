@@ -25,6 +25,11 @@ class NodeSettings:
     """The Linux interface behind it (15 characters at most); not `bridge`: the host may be a Proxmox."""
     network: str = "10.86.0.1/16"
     """Address of the bridge and the guests' gateway, in CIDR form."""
+    disk_size: int = 0
+    """Bytes of the file system that holds the guests' disks (a sparse file: space is taken as it is used); 0: three
+    quarters of what is free where the state directory is, when the node starts for the first time."""
+    with_guests: bool = True
+    """False: only the API, without network and copy on write. It needs no root and starts no guest; for tests."""
 
     @property
     def gateway(self) -> IPv4Address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,14 +33,41 @@ class Storage(Protocol):
 
     id: str
     type: str
+    root: Path
     content: frozenset[str]
+
+    def ensure(self) -> None:
+        """Make what is missing of the storage: its file system, mounted, and its folders. Idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what `ensure` mounted, unless a guest uses it. Idempotent."""
+        ...
+
+    def folder(self, content: str) -> Path:
+        """Return the directory of a kind of content (`vztmpl`, `backup`, `iso`, `import`, `snippets`, `images`)."""
+        ...
+
+    def path(self, volume: VolumeId) -> Path:
+        """Return a volume's file or directory, whether it exists or not.
+
+        :raises ApiFault: the name is none of a volume.
+        """
+        ...
+
+    def prune(self, vmid: int, retention: str, *, log: Callable[[str], None]) -> int:
+        """Delete a guest's backups beyond `keep-last=3,...`; protected ones stay. Return how many."""
+        ...
 
     def space(self) -> Space:
         """Return total, used and available bytes."""
         ...
 
-    def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0)) -> VolumeId:
-        """Make an empty disk of `size` bytes (0: no limit) for a guest; `root` is uid and gid of its top directory."""
+    def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
+        """Make an empty disk of `size` bytes (0: no limit) for a guest; `root` is uid and gid of its top directory.
+
+        :param name: its file's name, instead of the next free one.
+        """
         ...
 
     def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
@@ -104,4 +132,24 @@ class Storage(Protocol):
 
     def list_disks(self) -> list[VolumeId]:
         """Return all disks on this storage."""
+        ...
+
+    def make_tree(self, name: str, *, root: tuple[int, int] = (0, 0)) -> Path:
+        """Make an empty tree to be filled and sealed; what an interrupted filling left is dropped first."""
+        ...
+
+    def seal_tree(self, name: str) -> Path:
+        """Make a filled tree read-only and findable; return where it is from now on."""
+        ...
+
+    def find_tree(self, name: str) -> Path | None:
+        """Return a sealed tree."""
+        ...
+
+    def drop_tree(self, name: str) -> None:
+        """Delete a tree, sealed or not. Copies made of it stay. Idempotent."""
+        ...
+
+    def list_trees(self) -> list[str]:
+        """Return the names of sealed trees, the longest unused first."""
         ...

@@ -1,0 +1,100 @@
+"""`/version` and `/cluster`: what there is on the node as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from goldsmith.node.api.nodes import describe_node
+from goldsmith.node.api.tasks import list_recent
+from goldsmith.node.faults import ApiFault, ParameterFault
+from goldsmith.node.lxc.config import has_config
+from goldsmith.node.lxc.status import list_guests
+from goldsmith.node.routing import Call, method
+from goldsmith.node.version import RELEASE, REPOID, VERSION
+
+FIRST_VMID, LAST_VMID = 100, 999_999_999
+
+
+@method("GET", "/version")
+def get_version(call: Call) -> dict[str, str]:
+    """Return which Proxmox VE we speak like."""
+    del call
+    return {"version": VERSION, "release": RELEASE, "repoid": REPOID}
+
+
+@method("GET", "/cluster")
+def index(call: Call) -> list[dict[str, str]]:
+    """Return what there is below."""
+    del call
+    return [{"name": name} for name in ("resources", "tasks", "nextid", "status")]
+
+
+@method("GET", "/cluster/nextid")
+def next_id(call: Call) -> str:
+    """Return a free vmid, or the one that is asked for if it is free."""
+    wanted = call.params.get("vmid")
+    if wanted is not None:
+        if has_config(call.node, wanted):
+            raise ParameterFault({"vmid": f"VM {wanted} already exists"})
+        return str(wanted)
+    for vmid in range(FIRST_VMID, LAST_VMID):
+        if not has_config(call.node, vmid):
+            return str(vmid)
+    raise ApiFault("unable to get any free VMID")
+
+
+@method("GET", "/cluster/status")
+def get_status(call: Call) -> list[dict[str, Any]]:
+    """Return the only member."""
+    name = call.node.name
+    member = {"id": f"node/{name}", "name": name, "type": "node", "nodeid": 0, "local": 1, "online": 1, "level": ""}
+    return [{**member, "ip": "127.0.0.1"}]
+
+
+@method("GET", "/cluster/tasks")
+def tasks(call: Call) -> list[dict[str, Any]]:
+    """Return the running and last tasks that the caller may see."""
+    return list_recent(call.node, call.caller)
+
+
+@method("GET", "/cluster/resources")
+def resources(call: Call) -> list[dict[str, Any]]:
+    """Return pools, guests, the node and storages that the caller may see."""
+    makers = {"vm": [_list_guests], "storage": [_list_storages], "node": [_list_node], "sdn": []}
+    wanted = call.params.get("type")
+    chosen = makers[wanted] if wanted else [_list_pools, _list_guests, _list_node, _list_storages]
+    return [entry for make in chosen for entry in make(call)]
+
+
+def _list_pools(call: Call) -> list[dict[str, Any]]:
+    names = [name for name in call.node.access.load().pools if call.caller.may(f"/pool/{name}", "Pool.Audit")]
+    return [{"id": f"/pool/{name}", "pool": name, "type": "pool"} for name in names]
+
+
+def _list_guests(call: Call) -> list[dict[str, Any]]:
+    access, found = call.node.access.load(), []
+    for guest in list_guests(call.node):
+        if call.caller.may(f"/vms/{guest['vmid']}", "VM.Audit"):
+            entry = {**guest, "id": f"lxc/{guest['vmid']}", "node": call.node.name, "maxcpu": guest["cpus"]}
+            entry = {key: value for key, value in entry.items() if key not in ("cpus", "swap", "maxswap", "pid")}
+            pool = access.find_pool_of(guest["vmid"])
+            found.append({"template": 0, **entry, **({"pool": pool} if pool else {})})
+    return found
+
+
+def _list_node(call: Call) -> list[dict[str, Any]]:
+    return [describe_node(call)]
+
+
+def _list_storages(call: Call) -> list[dict[str, Any]]:
+    found = []
+    for storage in call.node.storages():
+        path = f"/storage/{storage.id}"
+        if call.caller.may(path, "Datastore.Audit", "Datastore.AllocateSpace", any_of=True):
+            space = storage.space()
+            found.append({
+                "id": f"storage/{call.node.name}/{storage.id}", "type": "storage", "storage": storage.id,
+                "node": call.node.name, "status": "available", "plugintype": storage.type, "shared": 0,
+                "content": ",".join(sorted(storage.content)), "disk": space.used, "maxdisk": space.total,
+            })  # fmt: skip
+    return found

@@ -1,0 +1,71 @@
+"""Where this machine gets its Debian packages from: its own apt configuration, read for making templates.
+
+A machine behind a proxy or with a mirror in the house has that configured for apt already; nobody should have to say
+it twice. Suites are replaced by those of the wanted release; security and updates are always among them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldsmith.base.process import run
+
+DEFAULT_MAIN = "http://deb.debian.org/debian"
+DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_TARGETS = "$(REPO_URI)|$(RELEASE)"
+_SUITES = ("bookworm", "trixie", "forky", "stable", "oldstable", "testing", "unstable", "sid")
+_OPTION = re.compile(r'(Acquire::(?:https?|Retries|Check-Valid-Until|Check-Date|ForceIPv4)[\w:.\-]*) "(.+)";')
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Addresses of Debian's archives, and apt options needed to reach them.
+
+    `options` may hold a proxy's password: they go into files only, and what is kept in a template has none.
+    """
+
+    main: str = DEFAULT_MAIN
+    security: str = DEFAULT_SECURITY
+    options: tuple[str, ...] = ()
+
+    def render_sources(self, suite: str) -> list[str]:
+        """Return the lines of sources.list(5) for a release."""
+        signed = f"[signed-by={KEYRING}]"
+        return [
+            f"deb {signed} {self.main} {suite} main",
+            f"deb {signed} {self.main} {suite}-updates main",
+            f"deb {signed} {self.security} {suite}-security main",
+        ]
+
+    def kept_options(self) -> list[str]:
+        """Return the options that guests need too, without those that hold a password."""
+        return [option for option in self.options if not _CREDENTIALS.search(option)]
+
+
+def parse_mirror(targets: str, config: str) -> Mirror:
+    """Return the mirror that apt's own answers describe.
+
+    :param targets: lines `URI|suite` of `apt-get indextargets`.
+    :param config: what `apt-config dump` says.
+    """
+    main, security = "", ""
+    for line in targets.splitlines():
+        uri, _, suite = line.partition("|")
+        if not uri.startswith(("http://", "https://")) or _CREDENTIALS.search(uri):
+            continue
+        if suite.endswith("-security"):
+            security = security or uri.rstrip("/")
+        elif suite in _SUITES:
+            main = main or uri.rstrip("/")
+    options = [f'{match[1]} "{match[2]}";' for match in map(_OPTION.fullmatch, config.splitlines()) if match]
+    return Mirror(main or DEFAULT_MAIN, security or DEFAULT_SECURITY, tuple(options))
+
+
+def find_mirror() -> Mirror:
+    """Return the mirror of this machine's apt; Debian's own where it names none."""
+    targets = run(["apt-get", "indextargets", "--format", _TARGETS, "Created-By: Packages"], check=False).stdout
+    return parse_mirror(targets, run(["apt-config", "dump"], check=False).stdout)

@@ -1,0 +1,260 @@
+"""Storage `local`: every disk is a btrfs subvolume, its size a quota, snapshots and clones copies on write.
+
+    <state>/disks.btrfs      the file system, one sparse file; space on the machine is taken only as it is used
+    <root>                   where it is mounted; Proxmox's folders (see `folders`), and
+           images/100/subvol-100-disk-0.subvol          a disk
+                      subvol-100-disk-0.subvol@before   its snapshot, read-only
+                      base-100-disk-0.subvol            a template's disk, read-only
+           trees/NAME                                   an unpacked template, read-only; NAME.part while it is filled
+
+Quota groups count what a disk refers to, shared with others or not: a disk is full when its files fill it, as a
+real disk is. Measured (kernel 6.18, 600 MB in 54,000 files): unpacking as fast as without, removing 0.6 s slower.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from goldsmith.base.errors import NodeServiceError, ProgramFailed
+from goldsmith.base.process import run
+from goldsmith.node.storage import ioctls
+from goldsmith.node.storage.driver import VolumeId
+from goldsmith.node.storage.folders import FolderStorage, remove_if_empty
+
+_CONTENT = frozenset(("vztmpl", "backup", "iso", "import", "snippets", "rootdir", "images"))
+_FREE_SHARE = 3 / 4
+_SMALLEST = 1 << 30
+"""mkfs.btrfs needs 114 MiB; below a GiB nothing useful fits."""
+
+
+class BtrfsStorage(FolderStorage):
+    """A storage on a btrfs file system of its own."""
+
+    type = "btrfs"
+
+    def __init__(self, name: str, root: Path, *, image: Path, image_size: int = 0) -> None:
+        super().__init__(name, root, _CONTENT)
+        self._image = image
+        self._image_size = image_size
+
+    def ensure(self) -> None:
+        """Make and mount the file system and its folders; clear what interrupted work left. Idempotent.
+
+        :raises NodeServiceError: the machine cannot do it.
+        """
+        self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        try:
+            if not self._image.exists():
+                self._make_image()
+            if not os.path.ismount(self.root):
+                self._mount_image()
+            ioctls.enable_quota(self.root)
+        except (ProgramFailed, OSError) as error:
+            raise NodeServiceError(
+                f"the guests' file system {self._image} cannot be set up: {error}",
+                detail=getattr(error, "detail", ""),
+                hint="loop devices and btrfs are needed; `goldsmith node doctor` says what the machine lacks",
+            ) from error
+        self.ensure_folders()
+        self._trees.mkdir(mode=0o700, exist_ok=True)
+        for left in [*self._trees.glob("*.part"), *self.folder("images").glob("*/*.new")]:
+            _destroy(left)
+
+    def _make_image(self) -> None:
+        """Make the file system under another name first, so that there is a whole one or none."""
+        status = os.statvfs(self._image.parent)
+        size = self._image_size or int(status.f_bavail * status.f_frsize * _FREE_SHARE)
+        partial = self._image.with_suffix(".part")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
+        # On a machine that has btrfs itself, copying on write below copying on write would shred the file.
+        run(["chattr", "+C", partial], check=False)
+        os.truncate(partial, max(size, _SMALLEST))
+        run(["mkfs.btrfs", "-q", "--force", "--metadata", "single", partial], timeout=120)
+        partial.rename(self._image)
+
+    def _mount_image(self) -> None:
+        """Mount the file system; guests that still run may hold its loop device, and a second one would be refused."""
+        listing = run(["losetup", "--noheadings", "--output", "NAME", "--associated", self._image]).stdout.split()
+        source, loop = (listing[0], "") if listing else (str(self._image), ",loop")
+        run(["mount", "-t", "btrfs", "-o", f"noatime,discard=async{loop}", source, self.root])
+
+    def close(self) -> None:
+        """Unmount the file system unless somebody uses it."""
+        if os.path.ismount(self.root):
+            run(["umount", self.root], check=False)
+
+    def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
+        """Make an empty disk."""
+        with self.free_name(vmid, "subvol", "subvol", name) as (volume, path):
+            ioctls.create_subvolume(path)
+            os.chown(path, *root)
+            path.chmod(0o755)
+            ioctls.limit_subvolume(path, size)
+        return volume
+
+    def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
+        """Make a disk that begins as a copy of a tree."""
+        with self.free_name(vmid, "subvol", "subvol") as (volume, path):
+            ioctls.create_snapshot(tree, path)
+            ioctls.limit_subvolume(path, size)
+        return volume
+
+    def mount(self, volume: VolumeId) -> Path:
+        """Return the disk's directory."""
+        return self.path(volume)
+
+    def unmount(self, volume: VolumeId) -> None:
+        """Nothing was mounted."""
+
+    def size(self, volume: VolumeId) -> int:
+        """Return the disk's size limit in bytes (0: none)."""
+        return ioctls.get_quota(self.path(volume)).limit
+
+    def used(self, volume: VolumeId) -> int:
+        """Return the bytes that the disk's files take, as of the last half minute."""
+        return ioctls.get_quota(self.path(volume)).referenced
+
+    def resize(self, volume: VolumeId, size: int) -> None:
+        """Change a disk's limit, also while it is in use."""
+        ioctls.limit_subvolume(self.path(volume), size)
+
+    def free(self, volume: VolumeId) -> None:
+        """Delete a disk, its snapshots with it."""
+        path = self.path(volume)
+        for snapshot in path.parent.glob(f"{path.name}@*"):
+            _destroy(snapshot)
+        _destroy(path)
+        remove_if_empty(path.parent)
+
+    def rename(self, volume: VolumeId, vmid: int) -> VolumeId:
+        """Hand a disk to another guest."""
+        old = self.path(volume)
+        with self.free_name(vmid, "subvol", "subvol") as (renamed, path):
+            old.rename(path)
+        remove_if_empty(old.parent)
+        return renamed
+
+    def make_base(self, volume: VolumeId) -> VolumeId:
+        """Turn a disk into a template's read-only base disk."""
+        base = self.base_name(volume)
+        if base != volume:
+            self.path(volume).rename(self.path(base))
+        ioctls.set_read_only(self.path(base), read_only=True)
+        return base
+
+    def clone(self, volume: VolumeId, vmid: int, *, snapshot: str | None = None) -> VolumeId:
+        """Copy a disk (or one of its snapshots) on write."""
+        source = self.snapshot_path(volume, snapshot) if snapshot else self.path(volume)
+        return self.allocate_from(vmid, self.size(volume), source)
+
+    def has_snapshots(self) -> bool:
+        """They can."""
+        return True
+
+    def snapshot(self, volume: VolumeId, name: str) -> None:
+        """Freeze a disk's present content under a name."""
+        ioctls.create_snapshot(self.path(volume), self.snapshot_path(volume, name), read_only=True)
+
+    def rollback(self, volume: VolumeId, name: str) -> None:
+        """Bring a disk back to a snapshot's content, in one step: a power cut leaves it before or after."""
+        path = self.path(volume)
+        fresh = path.with_name(f"{path.name}.new")
+        size = self.size(volume)
+        _destroy(fresh)
+        ioctls.create_snapshot(self.snapshot_path(volume, name), fresh)
+        ioctls.limit_subvolume(fresh, size)
+        ioctls.exchange(fresh, path)
+        _destroy(fresh)
+
+    def delete_snapshot(self, volume: VolumeId, name: str) -> None:
+        """Forget a snapshot."""
+        _destroy(self.snapshot_path(volume, name))
+
+    def snapshot_path(self, volume: VolumeId, name: str) -> Path:
+        """Return the directory with a snapshot's files, read-only."""
+        path = self.path(volume)
+        return path.with_name(f"{path.name}@{name}")
+
+    @property
+    def _trees(self) -> Path:
+        return self.root / "trees"
+
+    def make_tree(self, name: str, *, root: tuple[int, int] = (0, 0)) -> Path:
+        """Make an empty tree to be filled and sealed."""
+        partial = self._trees / f"{name}.part"
+        _destroy(partial)
+        ioctls.create_subvolume(partial)
+        os.chown(partial, *root)
+        partial.chmod(0o755)
+        return partial
+
+    def seal_tree(self, name: str) -> Path:
+        """Make a filled tree read-only and findable.
+
+        By a snapshot, which writes all of it out first: after a power cut, a sealed tree is whole.
+        """
+        partial, tree = self._trees / f"{name}.part", self._trees / name
+        ioctls.create_snapshot(partial, tree, read_only=True)
+        _destroy(partial)
+        self._mark(name).touch()
+        return tree
+
+    def _mark(self, name: str) -> Path:
+        """Return the file whose time says when a tree was last used."""
+        return self._trees / f"{name}.used"
+
+    def find_tree(self, name: str) -> Path | None:
+        """Return a sealed tree."""
+        tree = self._trees / name
+        if not tree.is_dir():
+            return None
+        self._mark(name).touch()
+        return tree
+
+    def drop_tree(self, name: str) -> None:
+        """Delete a tree, sealed or not."""
+        self._mark(name).unlink(missing_ok=True)
+        for path in (self._trees / f"{name}.part", self._trees / name):
+            _destroy(path)
+
+    def list_trees(self) -> list[str]:
+        """Return the names of sealed trees, the longest unused first."""
+
+        def last_used(path: Path) -> float:
+            with suppress(FileNotFoundError):
+                return self._mark(path.name).stat().st_mtime
+            return 0.0
+
+        trees = [path for path in self._trees.iterdir() if path.is_dir() and path.suffix != ".part"]
+        return [path.name for path in sorted(trees, key=last_used)]
+
+
+def _destroy(path: Path) -> None:
+    """Delete a subvolume and those that a guest made inside it (docker's btrfs driver does). Idempotent."""
+    if not path.is_dir():
+        return
+    try:
+        ioctls.destroy_subvolume(path)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        ioctls.set_read_only(path, read_only=False)
+        for nested in _find_nested(path):
+            ioctls.set_read_only(nested, read_only=False)
+            ioctls.destroy_subvolume(nested)
+        ioctls.destroy_subvolume(path)
+
+
+def _find_nested(top: Path) -> list[Path]:
+    """Return the subvolumes below one, the deepest first."""
+    found = [
+        Path(directory, name)
+        for directory, folders, _ in os.walk(top, topdown=False)
+        for name in folders
+        if os.lstat(os.path.join(directory, name)).st_ino == ioctls.SUBVOLUME_INODE  # noqa: PTH118 - many entries
+    ]
+    return [path for path in found if not path.is_symlink()]

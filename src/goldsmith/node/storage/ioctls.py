@@ -1,0 +1,165 @@
+"""Btrfs from the kernel itself: subvolumes, snapshots, quota groups. No program is started.
+
+Structures and numbers: Linux uapi, linux/btrfs.h and linux/btrfs_tree.h. All need root. Errors are `OSError`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_HERE = -100
+_EXCHANGE = 2
+_MAGIC = 0x94
+_WRITE, _READ = 1, 2
+_NAME_LIMIT = 255
+_READ_ONLY = 1 << 1
+_QUOTA_ENABLE = 1
+_QUOTA_TREE = 8
+_INFO_ITEM, _LIMIT_ITEM = 242, 244
+_LIMIT_REFERENCED = 1 << 0
+SUBVOLUME_INODE = 256
+"""The inode number of every subvolume's top directory, and of nothing else (BTRFS_FIRST_FREE_OBJECTID)."""
+
+
+def _number(direction: int, number: int, size: int) -> int:
+    return direction << 30 | size << 16 | _MAGIC << 8 | number
+
+
+_SUBVOL_CREATE = _number(_WRITE, 14, 4096)
+_SNAP_DESTROY = _number(_WRITE, 15, 4096)
+_TREE_SEARCH = _number(_WRITE | _READ, 17, 4096)
+_INO_LOOKUP = _number(_WRITE | _READ, 18, 4096)
+_SNAP_CREATE = _number(_WRITE, 23, 4096)
+_GET_FLAGS = _number(_READ, 25, 8)
+_SET_FLAGS = _number(_WRITE, 26, 8)
+_QUOTA_CTL = _number(_WRITE | _READ, 40, 16)
+_QGROUP_REMOVE = _number(_WRITE, 42, 16)
+_QGROUP_LIMIT = _number(_READ, 43, 48)
+
+
+@contextmanager
+def _open_directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _encode_name(path: Path) -> bytes:
+    name = os.fsencode(path.name)
+    if not 0 < len(name) <= _NAME_LIMIT:
+        raise ValueError(f"no name for a subvolume: {path.name!r}")
+    return name
+
+
+def create_subvolume(path: Path) -> None:
+    """Make an empty subvolume."""
+    with _open_directory(path.parent) as parent:
+        fcntl.ioctl(parent, _SUBVOL_CREATE, struct.pack("=q4088s", 0, _encode_name(path)))
+
+
+def create_snapshot(source: Path, path: Path, *, read_only: bool = False) -> None:
+    """Make a copy on write of a subvolume. Its present content is written out first, so it survives a power cut."""
+    with _open_directory(source) as origin, _open_directory(path.parent) as parent:
+        flags = _READ_ONLY if read_only else 0
+        fcntl.ioctl(parent, _SNAP_CREATE, struct.pack("=qQQ32x4040s", origin, 0, flags, _encode_name(path)))
+
+
+def destroy_subvolume(path: Path) -> None:
+    """Delete a subvolume and its quota group; the kernel gives the space back in the background.
+
+    :raises OSError: ENOTEMPTY, when another subvolume is below it.
+    """
+    identifier = get_subvolume_id(path)
+    with _open_directory(path.parent) as parent:
+        fcntl.ioctl(parent, _SNAP_DESTROY, struct.pack("=q4088s", 0, _encode_name(path)))
+        with suppress(OSError):  # recent kernels refuse, and do it themselves once the subvolume is taken down
+            fcntl.ioctl(parent, _QGROUP_REMOVE, struct.pack("=QQ", 0, identifier))
+
+
+def is_subvolume(path: Path) -> bool:
+    """Tell whether a directory is the top of a subvolume."""
+    return path.is_dir() and path.lstat().st_ino == SUBVOLUME_INODE
+
+
+def is_read_only(path: Path) -> bool:
+    """Tell whether a subvolume is read-only."""
+    with _open_directory(path) as fd:
+        flags = bytearray(8)
+        fcntl.ioctl(fd, _GET_FLAGS, flags, True)
+    return bool(struct.unpack("=Q", flags)[0] & _READ_ONLY)
+
+
+def set_read_only(path: Path, *, read_only: bool) -> None:
+    """Make a subvolume read-only or writable."""
+    with _open_directory(path) as fd:
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("=Q", _READ_ONLY if read_only else 0))
+
+
+def get_subvolume_id(path: Path) -> int:
+    """Return the number of a subvolume, which is also its quota group's."""
+    with _open_directory(path) as fd:
+        lookup = bytearray(struct.pack("=QQ4080x", 0, SUBVOLUME_INODE))
+        fcntl.ioctl(fd, _INO_LOOKUP, lookup, True)
+    return int(struct.unpack_from("=Q", lookup)[0])
+
+
+def enable_quota(path: Path) -> None:
+    """Switch quota groups on for a file system. Idempotent."""
+    with _open_directory(path) as fd:
+        fcntl.ioctl(fd, _QUOTA_CTL, bytearray(struct.pack("=QQ", _QUOTA_ENABLE, 0)), True)
+
+
+def limit_subvolume(path: Path, size: int) -> None:
+    """Set how many bytes a subvolume may refer to; 0 takes the limit away. More is EDQUOT for whoever writes."""
+    unlimited = (1 << 64) - 1  # the kernel's own sign for "clear" (CLEAR_VALUE)
+    with _open_directory(path) as fd:
+        limit = struct.pack("=QQQQQQ", get_subvolume_id(path), _LIMIT_REFERENCED, size or unlimited, 0, 0, 0)
+        fcntl.ioctl(fd, _QGROUP_LIMIT, limit)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A subvolume's quota group in bytes: what it refers to, and its limit (0: none)."""
+
+    referenced: int
+    limit: int
+
+
+def get_quota(path: Path) -> Quota:
+    """Return a subvolume's use and limit as of the last commit (every 30 s, and at each snapshot)."""
+    identifier = get_subvolume_id(path)
+    with _open_directory(path) as fd:
+        info = _find_item(fd, _INFO_ITEM, identifier)
+        limit = _find_item(fd, _LIMIT_ITEM, identifier)
+    referenced = struct.unpack_from("<QQ", info)[1] if info else 0
+    flags, maximum = struct.unpack_from("<QQ", limit) if limit else (0, 0)
+    return Quota(referenced, maximum if flags & _LIMIT_REFERENCED else 0)
+
+
+def _find_item(fd: int, kind: int, offset: int) -> bytes:
+    """Return the item (0, kind, offset) of the quota tree; empty when there is none."""
+    key = struct.pack("=7Q4I4Q", _QUOTA_TREE, 0, 0, offset, offset, 0, (1 << 64) - 1, kind, kind, 1, 0, 0, 0, 0, 0)
+    found = bytearray(key.ljust(4096, b"\0"))
+    fcntl.ioctl(fd, _TREE_SEARCH, found, True)
+    if struct.unpack_from("=I", found, 64)[0] == 0:
+        return b""
+    size = struct.unpack_from("=QQQII", found, len(key))[4]
+    begin = len(key) + 32
+    return bytes(found[begin : begin + size])
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two names in one step: renameat2(2), RENAME_EXCHANGE."""
+    if _LIBC.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one))
