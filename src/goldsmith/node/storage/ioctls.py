@@ -45,6 +45,11 @@ _QGROUP_REMOVE = _number(_WRITE, 42, 16)
 _QGROUP_LIMIT = _number(_READ, 43, 48)
 
 
+def _call(fd: int, number: int, argument: bytes) -> None:
+    """Make a call with an argument that is only read. Python passes at most 1,024 bytes that it may not change."""
+    fcntl.ioctl(fd, number, bytearray(argument), True)
+
+
 @contextmanager
 def _open_directory(path: Path) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -64,14 +69,14 @@ def _encode_name(path: Path) -> bytes:
 def create_subvolume(path: Path) -> None:
     """Make an empty subvolume."""
     with _open_directory(path.parent) as parent:
-        fcntl.ioctl(parent, _SUBVOL_CREATE, struct.pack("=q4088s", 0, _encode_name(path)))
+        _call(parent, _SUBVOL_CREATE, struct.pack("=q4088s", 0, _encode_name(path)))
 
 
 def create_snapshot(source: Path, path: Path, *, read_only: bool = False) -> None:
     """Make a copy on write of a subvolume. Its present content is written out first, so it survives a power cut."""
     with _open_directory(source) as origin, _open_directory(path.parent) as parent:
         flags = _READ_ONLY if read_only else 0
-        fcntl.ioctl(parent, _SNAP_CREATE, struct.pack("=qQQ32x4040s", origin, 0, flags, _encode_name(path)))
+        _call(parent, _SNAP_CREATE, struct.pack("=qQQ32x4040s", origin, 0, flags, _encode_name(path)))
 
 
 def destroy_subvolume(path: Path) -> None:
@@ -81,9 +86,9 @@ def destroy_subvolume(path: Path) -> None:
     """
     identifier = get_subvolume_id(path)
     with _open_directory(path.parent) as parent:
-        fcntl.ioctl(parent, _SNAP_DESTROY, struct.pack("=q4088s", 0, _encode_name(path)))
+        _call(parent, _SNAP_DESTROY, struct.pack("=q4088s", 0, _encode_name(path)))
         with suppress(OSError):  # recent kernels refuse, and do it themselves once the subvolume is taken down
-            fcntl.ioctl(parent, _QGROUP_REMOVE, struct.pack("=QQ", 0, identifier))
+            _call(parent, _QGROUP_REMOVE, struct.pack("=QQ", 0, identifier))
 
 
 def is_subvolume(path: Path) -> bool:
