@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import IO
 
 from goldsmith.base.errors import ProgramFailed, ProgramMissing, ProgramTimedOut
@@ -26,6 +27,8 @@ SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "TZ", "SSH_AUTH_SOCK", "http_proxy", "https_proxy", "no_proxy")
 """What a program may see of our own environment: who runs it, and how it reaches the network."""
 TAIL_LINES = 40
+_END_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""util-linux's program, which becomes the wanted one; about a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +85,24 @@ def open_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a program and hand it over; whatever happens in the block, it has ended afterwards.
 
-    For pipelines; the caller reads, waits and judges the code. `run` is the ordinary way.
+    For pipelines; the caller reads, waits and judges the code. `run` is the ordinary way. When we are killed and can
+    end nothing any more, the kernel ends the program (prctl(2), PR_SET_PDEATHSIG; children that it has put into the
+    background, as daemons do, are not meant).
 
     :raises ProgramMissing: there is no such program.
     """
-    arguments = _check_arguments(argv)
+    arguments, environment = _check_arguments(argv), build_environment(env)
+    if which(arguments[0], path=environment["PATH"]) is None:
+        raise ProgramMissing(arguments[0])
     try:
         process = subprocess.Popen(
-            arguments, stdin=stdin, stdout=stdout, stderr=stderr, env=build_environment(env), cwd=cwd,
+            [*_END_WITH_US, *arguments], stdin=stdin, stdout=stdout, stderr=stderr, env=environment, cwd=cwd,
             start_new_session=True,
         )  # fmt: skip
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
-        raise ProgramMissing(arguments[0]) from error
+        raise ProgramMissing(_END_WITH_US[0]) from error
     try:
         yield process
     finally:
