@@ -75,13 +75,17 @@ class Guests:
 
     def list_guests(self) -> list[Guest]:
         """Return the containers and virtual machines of this node as they are now, by vmid."""
-        kinds: tuple[Kind, ...] = ("lxc", "qemu")
-        found = [
-            parse_guest(entry, self._node, kind)
-            for kind in kinds
-            for entry in read_entries(self._door.get(f"/nodes/{self._node}/{kind}"))
-        ]
+        found = [*self._list_kind("lxc"), *self._list_kind("qemu")]
         return sorted(found, key=lambda guest: guest.vmid)
+
+    def _list_kind(self, kind: Kind) -> list[Guest]:
+        try:
+            entries = read_entries(self._door.get(f"/nodes/{self._node}/{kind}"))
+        except ApiFailed as error:
+            if error.status == 501:  # "not implemented": a node without that kind of guests has none
+                return []
+            raise
+        return [parse_guest(entry, self._node, kind) for entry in entries]
 
     def find_guest(self, vmid: int) -> Guest | None:
         """Find a guest of this node."""
