@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,6 +15,8 @@ from typing import Any
 
 from proxmoxer import ProxmoxAPI
 
+from goldsmith.node import daemon
+from goldsmith.node.client import NodeAddress
 from goldsmith.node.context import Node
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.settings import NodeSettings
@@ -28,14 +33,49 @@ def wait_until(check: Callable[[], Any], *, seconds: float = 15.0, what: str = "
     return value
 
 
+def has_answer(address: str, port: int = 22, *, seconds: float = 3.0) -> bool:
+    """Tell whether something listens at an address of the guests' network."""
+    try:
+        with socket.create_connection((address, port), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
 @dataclass
 class RunningNode:
-    """An embedded node of the tests' own: settings, and a client that is root@pam's token."""
+    """An embedded node of the tests' own: settings, and a client with a token of root@pam."""
 
     settings: NodeSettings
-    api: ProxmoxAPI
     template: str = ""
     vmids: itertools.count[int] = field(default_factory=lambda: itertools.count(200))
+    api: ProxmoxAPI = None
+
+    def start(self) -> None:
+        """Start the node, or find it running; the client is made anew, for the port may be another."""
+        access = daemon.start(self.settings)
+        user, _, token = access.token_id.partition("!")
+        self.api = ProxmoxAPI(
+            access.address.host, port=access.address.port, user=user, token_name=token,
+            token_value=access.token_secret.reveal(), verify_ssl=str(access.address.ca_file), timeout=30,
+        )  # fmt: skip
+
+    def restart(self) -> None:
+        """Stop the node in good order and start it."""
+        daemon.stop(self.settings)
+        self.start()
+
+    def kill(self) -> None:
+        """Kill the node's server as a crash would."""
+        pid = self.address_of_node().pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: daemon.status(self.settings) is None, what="death")
+
+    def address_of_node(self) -> NodeAddress:
+        """Where it listens."""
+        address = daemon.status(self.settings)
+        assert address is not None
+        return address
 
     @property
     def node(self) -> Node:

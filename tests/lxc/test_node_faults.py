@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tarfile
 import time
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -164,6 +165,10 @@ def test_a_hostile_template_reaches_nothing_outside(
         trap.rmdir()
 
 
+def is_running(guest: Guest) -> bool:
+    return guest.status == "running"
+
+
 def test_four_guests_at_once(node: RunningNode, make_guest: Guests) -> None:
     vmids = [make_guest.claim() for _ in range(4)]
     upids = [make_guest.request(vmid, start=1) for vmid in vmids]
@@ -171,7 +176,7 @@ def test_four_guests_at_once(node: RunningNode, make_guest: Guests) -> None:
         node.do(upid)
     guests = [Guest(node, vmid) for vmid in vmids]
     for guest in guests:
-        wait_until(lambda guest=guest: guest.status == "running", what="start")
+        wait_until(partial(is_running, guest), what="start")
         guest.wait_booted()
     assert len({guest.run("cat", "/etc/machine-id") for guest in guests}) == 4
 
