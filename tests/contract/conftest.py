@@ -1,4 +1,4 @@
-"""The servers that the contract suite runs against: fakepve always, a real Proxmox when the environment names one.
+"""The servers that the contract suite runs against: fakepve, the embedded node, a real Proxmox if one is named.
 
 GOLDSMITH_TEST_PVE_HOST, _USER (root@pam), _TOKEN_ID, _TOKEN_SECRET or _PASSWORD, _FINGERPRINT or _CA_FILE,
 _NODE, _STORAGE (disks), _TEMPLATE (volume id), _BRIDGE, _VMIDS (first-last; free, and only used by the suite)
@@ -17,10 +17,13 @@ from fakepve import FakePve
 
 from goldsmith.base.errors import ApiFailed, PveError
 from goldsmith.base.secrets import Secret
+from goldsmith.node.client import ClientAccess
 from goldsmith.pve.client import NodeApi, Pve, open_pve
 from goldsmith.pve.connection import Connection
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount, Net
+
+from .embedded import PACKAGE, connect, embedded_access
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", f"ignore:Exception ignored in. {leak}")
 
 
+__all__ = ["embedded_access"]
 TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
 
 
@@ -121,10 +125,26 @@ def _real_target(stack: ExitStack) -> Target:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["fakepve", "proxmox"])
+def _embedded_target(request: pytest.FixtureRequest, stack: ExitStack) -> Target:
+    access: ClientAccess = request.getfixturevalue("embedded_access")
+    pve = stack.enter_context(open_pve(connect(access)))
+    node = pve.node(access.address.node)
+    return Target(
+        kind="embedded", pve=pve, node=node, storage=node.storage.list_storages("rootdir")[0].name,
+        template=node.storage.ensure_appliance("local", PACKAGE).volid, bridge="vmbr0", vmids=range(100, 200),
+    )  # fmt: skip
+
+
+@pytest.fixture(params=["fakepve", pytest.param("embedded", marks=pytest.mark.root), "proxmox"])
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Each server in turn; what a test has created there is removed afterwards."""
     with ExitStack() as stack:
-        made = _fake_target(request, stack) if request.param == "fakepve" else _real_target(stack)
+        match request.param:
+            case "fakepve":
+                made = _fake_target(request, stack)
+            case "embedded":
+                made = _embedded_target(request, stack)
+            case _:
+                made = _real_target(stack)
         stack.callback(made.clean)
         yield made
