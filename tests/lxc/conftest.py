@@ -18,8 +18,6 @@ import pytest
 from proxmoxer import ProxmoxAPI
 
 from goldsmith.base.secrets import Secret
-from goldsmith.node import daemon
-from goldsmith.node.network import remove_network
 from goldsmith.node.settings import NodeSettings
 from tests.lxc.guests import Guests, RunningNode
 
@@ -58,10 +56,7 @@ def node(settings: NodeSettings) -> Iterator[RunningNode]:
     finally:
         for guest in running.lxc.get():
             running.do(running.lxc(int(guest["vmid"])).delete(force=1, purge=1))
-        daemon.stop(settings)
-        for storage in running.node.storages():
-            storage.close()
-        remove_network(settings)
+        running.remove()
         assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(settings.state) in line]
 
 

@@ -18,7 +18,8 @@ from proxmoxer import ProxmoxAPI
 from goldsmith.node import daemon
 from goldsmith.node.client import NodeAddress
 from goldsmith.node.context import Node
-from goldsmith.node.lxc.runtime import Runtime
+from goldsmith.node.lxc.runtime import Runtime, release_node
+from goldsmith.node.network import remove_network
 from goldsmith.node.settings import NodeSettings
 
 TASK_SECONDS = 120.0
@@ -70,6 +71,14 @@ class RunningNode:
         pid = self.address_of_node().pid
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: daemon.status(self.settings) is None, what="death")
+
+    def remove(self) -> None:
+        """Stop the node and take down what is not in its state directory."""
+        daemon.stop(self.settings)
+        for storage in self.node.storages():
+            storage.close()
+        remove_network(self.settings)
+        release_node(self.settings)
 
     def address_of_node(self) -> NodeAddress:
         """Where it listens."""

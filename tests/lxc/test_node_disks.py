@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
@@ -177,3 +178,50 @@ def test_a_server_is_swapped_its_data_and_address_kept(node: RunningNode, make_g
     assert new.run("cat", "/data/file") == "precious"
     node.do(new.api.status.reboot.post())
     assert new.run("cat", "/data/file") == "precious"
+
+
+def test_a_guest_on_plain_files_lives_and_leaves_no_mount(node: RunningNode, make_guest: Guests) -> None:
+    guest = make_guest(rootfs="plain:1", mp0="plain:1,mp=/data", start=True).wait_booted()
+    assert guest.config["rootfs"] == f"plain:{guest.vmid}/vm-{guest.vmid}-disk-0.raw,size=1G"
+    guest.sh("echo kept > /data/file")
+    first = guest.runtime.find_init()
+    guest.sh("systemctl reboot", check=False)
+    wait_until(lambda: guest.runtime.find_init() not in (None, first), seconds=20, what="reboot")
+    assert guest.wait_booted().run("cat", "/data/file") == "kept"
+    guest.api.config.put(mp1="plain:1,mp=/more")
+    guest.sh("touch /more/x")
+    with pytest.raises(ResourceException) as caught:
+        guest.api.clone.post(newid=make_guest.claim())
+    assert "running container" in str(caught.value.content)
+    guest.wait_booted().sh("systemctl poweroff", check=False)
+    wait_until(lambda: guest.status == "stopped", what="power-off")
+    clone = Guest(node, make_guest.claim())
+    node.do(guest.api.clone.post(newid=clone.vmid))
+    node.do(guest.api.delete())
+    assert f"vm-{guest.vmid}-" not in Path("/proc/mounts").read_text() + losetup()
+    net0 = f"name=eth0,bridge=vmbr0,ip={node.address(clone.vmid)}/16"
+    clone.api.config.put(net0=net0)
+    assert clone.start().run("cat", "/data/file") == "kept"
+    clone.stop()
+    assert f"vm-{clone.vmid}-" not in losetup()
+
+
+def losetup() -> str:
+    return subprocess.run(["losetup", "--list", "--noheadings"], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_plain_directory_cannot_be_handed_over(node: RunningNode, make_guest: Guests) -> None:
+    guest, other = make_guest(mp0="plain:0,mp=/data"), make_guest()
+    assert guest.config["mp0"] == f"plain:{guest.vmid}/subvol-{guest.vmid}-disk-0.subvol,mp=/data,size=0T"
+    with pytest.raises(ResourceException) as caught:
+        guest.api.move_volume.post(**{"volume": "mp0", "target-vmid": other.vmid})
+    assert str(caught.value.content) == "Storage does not support moving of this disk to another container"
+    with pytest.raises(ResourceException) as caught:
+        guest.api.move_volume.post(**{"volume": "rootfs", "target-vmid": other.vmid})
+    assert str(caught.value.content) == "Cannot move to/from 'rootfs'"
+    with pytest.raises(ResourceException) as caught:
+        guest.api.move_volume.post(**{"volume": "mp5", "target-vmid": other.vmid})
+    assert str(caught.value.content) == f"volume 'mp5' for container '{guest.vmid}' does not exist"
+    with pytest.raises(ResourceException) as caught:
+        guest.api.move_volume.post(**{"volume": "mp0", "target-vmid": 99999})
+    assert str(caught.value.content) == "could not find CT 99999"

@@ -7,6 +7,7 @@ Neither machine id nor keys are renewed: it is the same guest again.
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 
 from goldsmith.base.errors import GoldsmithError
@@ -89,6 +90,8 @@ def merge_options(backed_up: Options, request: CreateRequest) -> Options:
         options.values.pop("features", None)
     if not request.is_root:
         options.raw = []
+        for key in [key for key in options.values if key == "hookscript" or re.fullmatch(r"dev\d+", key)]:
+            del options.values[key]
     options.values.update(request.options)
     if options.values.get("unprivileged") == "0":
         del options.values["unprivileged"]

@@ -160,3 +160,9 @@ def remove_cgroups(name: str, root: Path = CGROUPS) -> None:
                 path.rmdir()
         with suppress(OSError):
             top.rmdir()
+
+
+def release_node(settings: NodeSettings) -> None:
+    """Remove what a node that is given up leaves in /run and among control groups. Its guests have ended."""
+    shutil.rmtree(RUN / node_key(settings), ignore_errors=True)
+    remove_cgroups(f"goldsmith/{node_key(settings)}")

@@ -14,6 +14,7 @@ from goldsmith.node.lxc.restore import merge_options, plan_restore
 
 BACKED_UP = parse_config("""\
 arch: amd64
+dev0: /dev/sda
 features: nesting=1
 hostname: old
 memory: 512
@@ -122,6 +123,7 @@ def test_a_unique_restore_has_new_addresses_and_a_stranger_no_raw_lines() -> Non
     options = merge_options(BACKED_UP, request(unique=True, is_root=False))
     assert options.nets()[0].mac != "BC:24:11:00:00:01"
     assert options.raw == []
+    assert "dev0" not in options.values
 
 
 def test_becoming_privileged_loses_the_features() -> None:
