@@ -162,7 +162,7 @@ def test_an_archive_is_a_template_for_new_guests(node: RunningNode, make_guest: 
 def test_jobs_wait_for_each_other_and_failures_are_told(node: RunningNode, make_guest: Guests) -> None:
     guest = make_guest()
     vzdump = node.api.nodes("pve").vzdump
-    first, second = (vzdump.post(vmid=guest.vmid, storage="local", compress="gzip") for _ in range(2))
+    first, second = (vzdump.post(vmid=guest.vmid, storage="local", compress="zstd") for _ in range(2))
     node.do(first)
     log = node.do(second)
     assert log.splitlines()[0] == "INFO: trying to get global lock - waiting..."

@@ -75,6 +75,28 @@ def test_a_killed_create_is_undone_when_the_node_starts(
     assert f"vm-{vmid}-" not in Path("/proc/mounts").read_text()
 
 
+def test_a_clone_goes_on_while_the_node_restarts(node: RunningNode, make_guest: Guests) -> None:
+    source, clone = make_guest(rootfs="plain:2", start=True), make_guest.claim()
+    source.sh("dd if=/dev/urandom of=/srv/bulk bs=1M count=500")
+    source.stop()
+    upid = source.api.clone.post(newid=clone)
+    node.restart()
+    assert node.lxc(clone).config.get()["lock"] == "create"
+    node.do(upid)
+    assert "lock" not in node.lxc(clone).config.get()
+
+
+@pytest.mark.xfail(strict=False, reason="a starting node drops the trees that workers of an earlier one are filling")
+def test_a_create_goes_on_while_the_node_restarts(node: RunningNode, make_guest: Guests, slow_template: str) -> None:
+    vmid = make_guest.claim()
+    upid = make_guest.request(vmid, ostemplate=slow_template, rootfs="local:8")
+    wait_until(lambda: "extracting archive" in node.log(upid), what="unpacking")
+    node.restart()
+    assert node.lxc(vmid).config.get()["lock"] == "create"
+    node.do(upid)
+    assert node.lxc(vmid).config.get()["ostype"] == "unmanaged"
+
+
 def test_a_stopped_backup_leaves_no_archive_and_no_lock(node: RunningNode, make_guest: Guests) -> None:
     guest = make_guest(start=True)
     guest.sh("dd if=/dev/urandom of=/srv/bulk bs=1M count=300")

@@ -6,7 +6,15 @@ from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.faults import ApiFault, PermissionFault
-from goldsmith.node.lxc.config import create_config, has_config, load_config, open_config, render_json, save_config
+from goldsmith.node.lxc.config import (
+    check_free,
+    create_config,
+    has_config,
+    load_config,
+    open_config,
+    render_json,
+    save_config,
+)
 from goldsmith.node.lxc.copies import CloneRequest, check_clone, check_template, run_clone, run_template
 from goldsmith.node.lxc.create import abandon_guest
 from goldsmith.node.lxc.options import render_option
@@ -88,39 +96,42 @@ def put_snapshot_config(call: Call) -> None:
 @method("POST", "/nodes/{node}/lxc/{vmid}/clone", permission=(_GUEST, "VM.Clone"))
 def clone(call: Call) -> str:
     """Copy the container under a new id."""
-    params, node, newid = call.params, call.node, call.params["newid"]
-    pool = params.get("pool", "")
-    if not (
-        call.caller.may(f"/vms/{newid}", "VM.Allocate") or (pool and call.caller.may(f"/pool/{pool}", "VM.Allocate"))
-    ):
-        raise PermissionFault(f"/vms/{newid}, VM.Allocate")
-    if params.get("target") not in (None, node.name):
-        raise ApiFault(f"no such cluster node '{params['target']}'")
-    full = params.get("full")
-    options: dict[str, str] = {}
-    options.update({key: render_option(key, params[key]) for key in ("hostname", "description") if key in params})
-    request = CloneRequest(
-        vmid=params["vmid"], newid=newid, full=None if full is None else bool(full), storage=params.get("storage", ""),
-        snapshot=params.get("snapname", ""), options=options, pool=pool,
-    )  # fmt: skip
-    config = load_config(node, params["vmid"])
-    if has_config(node, newid):
-        raise ApiFault(f"CT {newid} already exists on node '{node.name}'")
+    node, request = call.node, _plan_clone(call)
+    _check_new_guest(call, request)
+    config = load_config(node, request.vmid)
+    check_free(node, request.newid)
     check_clone(node, config, request)
-    rights = Rights(node, call.caller, newid, pool)
+    rights = Rights(node, call.caller, request.newid, request.pool)
     rights.check_pool()
-    for name in (
-        {request.storage}
-        if request.storage
-        else {point.volume.partition(":")[0] for point in config.current.mount_points()}
-    ):
+    storages = {point.volume.partition(":")[0] for point in config.current.mount_points()}
+    for name in {request.storage} if request.storage else storages:
         rights.check_storage(name)
-    create_config(node, newid)
+    create_config(node, request.newid)
     try:
-        return call.spawn("vzclone", str(params["vmid"]), run_clone, request)
+        return call.spawn("vzclone", str(request.vmid), run_clone, request)
     except BaseException:
-        abandon_guest(node, newid)
+        abandon_guest(node, request.newid)
         raise
+
+
+def _plan_clone(call: Call) -> CloneRequest:
+    params, options = call.params, dict[str, str]()
+    for key in ("hostname", "description"):
+        if key in params:
+            options[key] = render_option(key, params[key])
+    return CloneRequest(
+        vmid=params["vmid"], newid=params["newid"], full=params.get("full"), storage=params.get("storage", ""),
+        snapshot=params.get("snapname", ""), options=options, pool=params.get("pool", ""),
+    )  # fmt: skip
+
+
+def _check_new_guest(call: Call, request: CloneRequest) -> None:
+    """Raise unless the caller may make a guest of the new id, or in the pool; and on this node, the only one."""
+    allowed = [f"/vms/{request.newid}", *([f"/pool/{request.pool}"] if request.pool else [])]
+    if not any(call.caller.may(path, "VM.Allocate") for path in allowed):
+        raise PermissionFault(f"/vms/{request.newid}, VM.Allocate")
+    if call.params.get("target") not in (None, call.node.name):
+        raise ApiFault(f"no such cluster node '{call.params['target']}'")
 
 
 @method("POST", "/nodes/{node}/lxc/{vmid}/template", permission=(_GUEST, "VM.Allocate"))

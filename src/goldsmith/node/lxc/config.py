@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from goldsmith.base.errors import LockTaken
-from goldsmith.base.files import open_lock, write_atomic
+from goldsmith.base.files import has_lock_holder, open_lock, write_atomic
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.properties import MOUNT_KEY, NET_KEY, UNUSED_KEY, MountPoint, Net
@@ -281,21 +281,37 @@ def check_free(node: Node, vmid: int) -> None:
         raise ApiFault(f"CT {vmid} already exists on node '{node.name}'")
 
 
+def _busy_path(node: Node, vmid: int) -> Path:
+    return node.locks / f"busy-{vmid}.lock"
+
+
+@contextmanager
+def open_busy(node: Node, vmid: int) -> Iterator[None]:
+    """Show that a living worker stands behind a guest's mark, for as long as the block runs; see `is_busy`."""
+    with open_lock(_busy_path(node, vmid), timeout=LOCK_SECONDS, what=f"CT {vmid}"):
+        yield
+
+
+def is_busy(node: Node, vmid: int) -> bool:
+    """Tell whether a living worker stands behind a guest's mark; the kernel forgets it with the worker."""
+    return has_lock_holder(_busy_path(node, vmid))
+
+
 @contextmanager
 def hold_lock(node: Node, vmid: int, name: str) -> Iterator[GuestConfig]:
     """Mark a guest as `lock: name` while the block runs; the block gets the options as they were.
 
     A mark left by a killed worker is removed by `recover`.
     """
-    with open_config(node, vmid) as config:
-        config.check_lock()
-        config.current.values["lock"] = name
-        save_config(node, vmid, config)
-        config.current.values.pop("lock")
-    try:
+    with ExitStack() as stack:
+        with open_config(node, vmid) as config:
+            config.check_lock()
+            stack.enter_context(open_busy(node, vmid))
+            config.current.values["lock"] = name
+            save_config(node, vmid, config)
+            config.current.values.pop("lock")
+        stack.callback(release_lock, node, vmid, name)
         yield config
-    finally:
-        release_lock(node, vmid, name)
 
 
 def release_lock(node: Node, vmid: int, name: str) -> None:

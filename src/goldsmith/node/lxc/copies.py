@@ -9,7 +9,7 @@ from pathlib import Path
 from goldsmith.base.process import run
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
-from goldsmith.node.lxc.config import GuestConfig, Options, hold_lock, open_config, save_config
+from goldsmith.node.lxc.config import GuestConfig, Options, hold_lock, open_busy, open_config, save_config
 from goldsmith.node.lxc.create import COPY_SECONDS, abandon_guest, save_options
 from goldsmith.node.lxc.disks import check_rootdir, find_volume, note_new_disk, volumes_of
 from goldsmith.node.lxc.guestfs import GuestRoot
@@ -65,7 +65,7 @@ def check_clone(node: Node, config: GuestConfig, request: CloneRequest) -> None:
 
 def run_clone(task: Task, node: Node, request: CloneRequest) -> None:
     """Worker `vzclone`: copy a guest for a vmid that the caller has claimed (`create_config`)."""
-    with ExitStack() as stack:
+    with open_busy(node, request.newid), ExitStack() as stack:
         stack.callback(abandon_guest, node, request.newid)
         with hold_lock(node, request.vmid, "disk") as config:
             source = get_snapshot(config, request.snapshot) if request.snapshot else config.current

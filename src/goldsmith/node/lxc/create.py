@@ -17,7 +17,7 @@ from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc import syscalls
 from goldsmith.node.lxc.archive import unpack
-from goldsmith.node.lxc.config import Options, config_path, has_config, open_config, save_config
+from goldsmith.node.lxc.config import Options, config_path, has_config, open_busy, open_config, save_config
 from goldsmith.node.lxc.disks import (
     DEFAULT_ROOT_SIZE,
     allocate_disk,
@@ -68,7 +68,7 @@ class CreateRequest:
 
 def run_create(task: Task, node: Node, request: CreateRequest) -> None:
     """Worker `vzcreate`: make a guest whose vmid the caller has claimed (`create_config`)."""
-    with ExitStack() as stack:
+    with open_busy(node, request.vmid), ExitStack() as stack:
         stack.callback(abandon_guest, node, request.vmid)
         try:
             options = _make_guest(task, node, request, stack)

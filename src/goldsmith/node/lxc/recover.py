@@ -16,7 +16,7 @@ from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.archive import Log
 from goldsmith.node.lxc.backup import SNAPSHOT
-from goldsmith.node.lxc.config import GuestConfig, config_path, list_vmids, open_config, save_config
+from goldsmith.node.lxc.config import GuestConfig, config_path, is_busy, list_vmids, open_config, save_config
 from goldsmith.node.lxc.disks import close_sources, free_new_disks
 from goldsmith.node.lxc.idmap import ensure_subordinate_ids
 from goldsmith.node.lxc.runtime import Runtime
@@ -30,13 +30,13 @@ def recover(node: Node, busy: Collection[int] = (), log: Log = lambda _: None) -
     """
     ensure_subordinate_ids()
     for vmid in list_vmids(node):
-        if vmid not in busy:
+        if vmid not in busy and not is_busy(node, vmid):
             try:
                 _recover_guest(node, vmid, log)
             except (ApiFault, GoldsmithError, OSError) as error:
                 log(f"CT {vmid} could not be put in order: {error}")
     for path in node.run.glob("vzdump-*"):
-        if int(path.name.partition("-")[2] or 0) not in busy:
+        if not is_busy(node, int(path.name.partition("-")[2] or 0)):
             shutil.rmtree(path, ignore_errors=True)
 
 

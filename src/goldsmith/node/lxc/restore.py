@@ -14,7 +14,7 @@ from goldsmith.base.errors import GoldsmithError
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.archive import read_config, unpack
-from goldsmith.node.lxc.config import GuestConfig, Options, open_config, parse_config, save_config
+from goldsmith.node.lxc.config import GuestConfig, Options, open_busy, open_config, parse_config, save_config
 from goldsmith.node.lxc.copies import make_template
 from goldsmith.node.lxc.create import CreateRequest, abandon_guest, find_archive, place_disk, save_options
 from goldsmith.node.lxc.destroy import free_all
@@ -30,7 +30,7 @@ GIB = 1 << 30
 
 def run_restore(task: Task, node: Node, request: CreateRequest) -> None:
     """Worker `vzrestore`: the caller has claimed the vmid, or marked the guest to be replaced (`lock: create`)."""
-    with ExitStack() as stack:
+    with open_busy(node, request.vmid), ExitStack() as stack:
         stack.callback(abandon_guest, node, request.vmid)
         try:
             was_template = _restore_guest(task, node, request, stack)

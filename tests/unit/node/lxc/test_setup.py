@@ -150,7 +150,7 @@ def test_identity(root: Path) -> None:
         add_authorized_keys(guest, "ssh-ed25519 BBBB new")
     names = sorted(path.name for path in (root / "etc/ssh").iterdir())
     assert names == [f"ssh_host_{kind}_key{end}" for kind in ("ecdsa", "ed25519", "rsa") for end in ("", ".pub")]
-    assert load_ssh_private_key((root / "etc/ssh/ssh_host_rsa_key").read_bytes(), None)
+    assert load_ssh_private_key((root / "etc/ssh/ssh_host_rsa_key").read_bytes(), None) is not None
     assert (root / "etc/ssh/ssh_host_rsa_key").stat().st_mode & 0o777 == 0o600
     assert lines[0] == "Creating SSH host key 'ssh_host_rsa_key' - this may take some time ..."
     assert lines[1].startswith("done: SHA256:")
