@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldsmith.base.process import run
+from goldsmith.node.faults import ApiFault
 
-DEFAULT_MAIN = "http://deb.debian.org/debian"
-DEFAULT_SECURITY = "http://deb.debian.org/debian-security"
+DEFAULT_MAIN = ""
+DEFAULT_SECURITY = ""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TARGETS = "$(REPO_URI)|$(RELEASE)"
 _SUITES = ("bookworm", "trixie", "forky", "stable", "oldstable", "testing", "unstable", "sid")
@@ -38,7 +39,7 @@ class Mirror:
         return [
             f"deb {signed} {self.main} {suite} main",
             f"deb {signed} {self.main} {suite}-updates main",
-            f"deb {signed} {self.security} {suite}-security main",
+            *([f"deb {signed} {self.security} {suite}-security main"] if self.security else []),
         ]
 
     def kept_options(self) -> list[str]:
@@ -53,7 +54,10 @@ def parse_mirror(targets: str, config: str) -> Mirror:
     :param config: what `apt-config dump` says.
     """
     main, security = "", ""
-    for line in targets.splitlines():
+    lines = targets.splitlines()
+    with_updates = {line.partition("|")[0] for line in lines if line.endswith("-updates")}
+    # Stable: a source that carries updates too is Debian itself, others may share a suite's name.
+    for line in sorted(lines, key=lambda line: line.partition("|")[0] not in with_updates):
         uri, _, suite = line.partition("|")
         if not uri.startswith(("http://", "https://")) or _CREDENTIALS.search(uri):
             continue
@@ -66,6 +70,12 @@ def parse_mirror(targets: str, config: str) -> Mirror:
 
 
 def find_mirror() -> Mirror:
-    """Return the mirror of this machine's apt; Debian's own where it names none."""
+    """Return the mirror of this machine's apt.
+
+    :raises ApiFault: it names none.
+    """
     targets = run(["apt-get", "indextargets", "--format", _TARGETS, "Created-By: Packages"], check=False).stdout
-    return parse_mirror(targets, run(["apt-config", "dump"], check=False).stdout)
+    mirror = parse_mirror(targets, run(["apt-config", "dump"], check=False).stdout)
+    if not mirror.main:
+        raise ApiFault("apt on this machine names no Debian mirror: add one to its sources, run apt-get update")
+    return mirror

@@ -96,7 +96,11 @@ def _check_value(name: str, rule: Property, value: Any) -> tuple[str, Any]:
         checked = [_check_value(name, rule["items"], item) for item in items]
         return next((text for text, _ in checked if text), ""), [item for _, item in checked]
     if isinstance(value, list | dict):
-        return f"type check ('{rule.get('type', 'string')}') failed - got {type(value).__name__.upper()}", None
+        return (
+            f"type check ('{rule.get('type', 'string')}') failed - got "
+            f"{'ARRAY' if isinstance(value, list) else 'HASH'}",
+            None,
+        )
     text = render_scalar(value)
     wrong = _check_scalar(name, rule, text)
     return wrong, None if wrong else _convert(rule, text)

@@ -175,15 +175,15 @@ class TaskStore:
                 seen.add(text)
                 yield Finished(upid, int(endtime, 16), status)
 
-    def forget_old(self) -> None:
+    def forget_old(self, keep: int = KEPT) -> None:
         """Shorten the index to the newest tasks and delete the others' logs; called when the node starts."""
         with open_lock(self._root / "index.lock", timeout=30, what="list of tasks"):
             kept = list(self.list_finished())
-            if len(kept) <= KEPT:
+            if len(kept) <= keep:
                 return
-            lines = [f"{task.upid} {task.endtime:08X} {task.status}\n" for task in reversed(kept[:KEPT])]
+            lines = [f"{task.upid} {task.endtime:08X} {task.status}\n" for task in reversed(kept[:keep])]
             write_atomic(self._index, "".join(lines), mode=0o600)
-            for task in kept[KEPT:]:
+            for task in kept[keep:]:
                 self.log_path(task.upid).unlink(missing_ok=True)
 
     def read_log(self, upid: Upid, start: int, limit: int) -> tuple[list[dict[str, Any]], int]:

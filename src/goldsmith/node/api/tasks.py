@@ -74,7 +74,7 @@ def stop(call: Call) -> None:
         stop_task(upid)
 
 
-def stop_task(upid: Upid) -> None:
+def stop_task(upid: Upid, *, answer_within: float = ANSWER_SECONDS, kill_after: float = KILL_SECONDS) -> None:
     """Ask a task's process to end and wait a little; one that takes too long is killed, later if need be."""
     with suppress(ProcessLookupError):
         fd = os.pidfd_open(upid.pid)
@@ -82,18 +82,18 @@ def stop_task(upid: Upid) -> None:
             os.close(fd)
             return
         signal.pidfd_send_signal(fd, signal.SIGTERM)
-        if _has_ended(fd, ANSWER_SECONDS):
+        if _has_ended(fd, answer_within):
             os.close(fd)
         else:
-            threading.Thread(target=_kill_later, args=(fd,), daemon=True).start()
+            threading.Thread(target=_kill_later, args=(fd, kill_after), daemon=True).start()
 
 
 def _has_ended(fd: int, seconds: float) -> bool:
     return bool(select.select([fd], [], [], seconds)[0])
 
 
-def _kill_later(fd: int) -> None:
-    if not _has_ended(fd, KILL_SECONDS):
+def _kill_later(fd: int, seconds: float) -> None:
+    if not _has_ended(fd, seconds):
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(fd, signal.SIGKILL)
     os.close(fd)

@@ -1,0 +1,42 @@
+# A thin front to the `goldsmith` command. `make help` lists the targets.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd acl attr sudo \
+            openssh-client debian-archive-keyring git skopeo
+.DEFAULT_GOAL := help
+.PHONY: help install check test test-lxc test-contract
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+install: $(VENV)/.installed ## Install system packages, the virtual environment, roles and collections
+
+$(VENV)/.packages: Makefile
+	@mkdir -p $(VENV)
+	$(SUDO) apt-get update -qq
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.packages pyproject.toml requirements.yml
+	[ -x $(BIN)/python ] || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@if grep -q '^ *- ' requirements.yml; then \
+	  $(BIN)/ansible-galaxy role install -r requirements.yml && $(BIN)/ansible-galaxy collection install -r requirements.yml; fi
+	@touch $@
+
+check: install ## The fast suite: format, lint, types, import contracts, unit tests (no root)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit
+
+test-contract: install ## Our client against fakepve and the embedded node (root)
+	$(SUDO) $(BIN)/pytest tests/contract
+
+test-lxc: install ## The embedded node with real containers (root)
+	$(SUDO) $(BIN)/pytest tests/lxc
+
+test: check test-contract test-lxc ## Every test; needs root or sudo
