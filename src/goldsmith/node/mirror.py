@@ -13,8 +13,6 @@ from pathlib import Path
 from goldsmith.base.process import run
 from goldsmith.node.faults import ApiFault
 
-DEFAULT_MAIN = ""
-DEFAULT_SECURITY = ""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TARGETS = "$(REPO_URI)|$(RELEASE)"
 _SUITES = ("bookworm", "trixie", "forky", "stable", "oldstable", "testing", "unstable", "sid")
@@ -29,8 +27,8 @@ class Mirror:
     `options` may hold a proxy's password: they go into files only, and what is kept in a template has none.
     """
 
-    main: str = DEFAULT_MAIN
-    security: str = DEFAULT_SECURITY
+    main: str = ""
+    security: str = ""
     options: tuple[str, ...] = ()
 
     def render_sources(self, suite: str) -> list[str]:
@@ -54,11 +52,10 @@ def parse_mirror(targets: str, config: str) -> Mirror:
     :param config: what `apt-config dump` says.
     """
     main, security = "", ""
-    lines = targets.splitlines()
-    with_updates = {line.partition("|")[0] for line in lines if line.endswith("-updates")}
+    sources = [(resolve_list(uri), suite) for uri, _, suite in (line.partition("|") for line in targets.splitlines())]
+    with_updates = {uri for uri, suite in sources if suite.endswith("-updates")}
     # Stable: a source that carries updates too is Debian itself, others may share a suite's name.
-    for line in sorted(lines, key=lambda line: line.partition("|")[0] not in with_updates):
-        uri, _, suite = line.partition("|")
+    for uri, suite in sorted(sources, key=lambda source: source[0] not in with_updates):
         if not uri.startswith(("http://", "https://")) or _CREDENTIALS.search(uri):
             continue
         if suite.endswith("-security"):
@@ -66,7 +63,18 @@ def parse_mirror(targets: str, config: str) -> Mirror:
         elif suite in _SUITES:
             main = main or uri.rstrip("/")
     options = [f'{match[1]} "{match[2]}";' for match in map(_OPTION.fullmatch, config.splitlines()) if match]
-    return Mirror(main or DEFAULT_MAIN, security or DEFAULT_SECURITY, tuple(options))
+    return Mirror(main, security, tuple(options))
+
+
+def resolve_list(uri: str) -> str:
+    """Return the first address of a list of mirrors (`mirror+file:`, apt-transport-mirror(1), as in cloud images)."""
+    if not uri.startswith("mirror+file:"):
+        return uri
+    try:
+        lines = Path(uri.removeprefix("mirror+file:").rstrip("/")).read_text().splitlines()
+    except OSError:
+        return uri
+    return next((words[0] for words in map(str.split, lines) if words and words[0].startswith("http")), uri)
 
 
 def find_mirror() -> Mirror:

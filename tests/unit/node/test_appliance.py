@@ -8,7 +8,7 @@ import pytest
 
 from goldsmith.node.appliance import APPLIANCES, check_keyring, get_appliance, plan_command
 from goldsmith.node.faults import ApiFault
-from goldsmith.node.mirror import DEFAULT_MAIN, DEFAULT_SECURITY, Mirror, find_mirror, parse_mirror
+from goldsmith.node.mirror import Mirror, find_mirror, parse_mirror
 
 TARGETS = """https://packages.example.org/tools/|bookworm
 http://mirror.example/debian/|bookworm
@@ -25,13 +25,21 @@ def test_the_mirror_is_the_one_that_has_updates_too() -> None:
 
 
 def test_a_machine_that_says_nothing_gets_no_mirror() -> None:
-    assert parse_mirror("", "") == Mirror(DEFAULT_MAIN, DEFAULT_SECURITY)
-    other = "mirror+file:/etc/apt/mirrors/debian.list/|bookworm\nhttp://archive.example/ubuntu/|noble\n"
+    assert parse_mirror("", "") == Mirror()
+    other = "mirror+file:/nowhere/debian.list/|bookworm\nhttp://archive.example/ubuntu/|noble\n"
     assert parse_mirror(other, "") == Mirror()
 
 
+def test_a_list_of_mirrors_stands_for_its_first(tmp_path: Path) -> None:
+    (tmp_path / "debian.list").write_text(
+        "# nearest first\nhttps://one.example/debian\tpriority:1\nhttps://two.example\n"
+    )
+    uri = f"mirror+file:{tmp_path}/debian.list/"
+    assert parse_mirror(f"{uri}|bookworm\n{uri}|bookworm-updates\n", "").main == "https://one.example/debian"
+
+
 def test_addresses_with_passwords_are_not_written_into_templates() -> None:
-    assert parse_mirror("http://me:secret@mirror.example/debian/|bookworm\n", "").main == DEFAULT_MAIN
+    assert parse_mirror("http://me:secret@mirror.example/debian/|bookworm\n", "").main == ""
     mirror = parse_mirror(TARGETS, f'APT::Architecture "amd64";\n{PROXY}\n{SECRET_PROXY}\nAcquire::Languages "none";\n')
     assert mirror.options == (PROXY, SECRET_PROXY)
     assert mirror.kept_options() == [PROXY]

@@ -14,10 +14,7 @@ from goldsmith.node.storage import ioctls
 from goldsmith.node.storage.btrfs import BtrfsStorage
 from goldsmith.node.storage.driver import VolumeId
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root"),
-]
+pytestmark = pytest.mark.root
 MIB = 1 << 20
 
 
