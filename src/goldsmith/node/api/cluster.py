@@ -57,6 +57,13 @@ def tasks(call: Call) -> list[dict[str, Any]]:
     return list_recent(call.node, call.caller)
 
 
+@method("GET", "/cluster/backup", permission=("/", "Sys.Audit"))
+def list_backup_jobs(call: Call) -> list[dict[str, Any]]:
+    """Return the scheduled backups: there are none, only those that somebody asks for."""
+    del call
+    return []
+
+
 @method("GET", "/cluster/resources")
 def resources(call: Call) -> list[dict[str, Any]]:
     """Return pools, guests, the node and storages that the caller may see."""

@@ -170,3 +170,38 @@ def create_group(call: Call) -> None:
         if name in access.groups:
             raise ApiFault(f"create group failed: group '{name}' already exists")
         access.groups[name] = call.params.get("comment", "")
+
+
+@method("GET", "/access/groups/{groupid}", permission=("/access/groups", "Sys.Audit", "Group.Allocate"), any_of=True)
+def get_group(call: Call) -> dict[str, Any]:
+    """Return a group with its members."""
+    access, name = call.node.access.load(), call.params["groupid"]
+    _check_group(access, name)
+    members = sorted(user for user, about in access.users.items() if name in about.groups)
+    comment = access.groups[name]
+    return {"members": members, **({"comment": comment} if comment else {})}
+
+
+@method("PUT", "/access/groups/{groupid}", permission=("/access/groups", "Group.Allocate"))
+def update_group(call: Call) -> None:
+    """Change a group's comment."""
+    with call.node.access.change() as access:
+        _check_group(access, call.params["groupid"])
+        access.groups[call.params["groupid"]] = call.params.get("comment", "")
+
+
+@method("DELETE", "/access/groups/{groupid}", permission=("/access/groups", "Group.Allocate"))
+def delete_group(call: Call) -> None:
+    """Remove a group with its ACL entries; its members stay."""
+    name = call.params["groupid"]
+    with call.node.access.change() as access:
+        _check_group(access, name)
+        del access.groups[name]
+        access.forget("group", name)
+        for user in access.users.values():
+            user.groups = [group for group in user.groups if group != name]
+
+
+def _check_group(access: Access, name: str) -> None:
+    if name not in access.groups:
+        raise ApiFault(f"group '{name}' does not exist")
