@@ -199,3 +199,9 @@ def test_what_was_interrupted_is_cleared_at_the_next_start(local: BtrfsStorage, 
     assert [path.name for path in local.path(disk).parent.iterdir()] == ["subvol-100-disk-0.subvol"]
     assert (local.make_tree("half")).is_dir()
     local.drop_tree("half")
+
+
+def test_no_more_space_is_told_than_the_machine_has(local: BtrfsStorage) -> None:
+    space, outside = local.space(), os.statvfs(local.root.parent)
+    assert space.total == 2 << 30
+    assert 0 < space.available <= min(space.total, outside.f_bavail * outside.f_frsize)

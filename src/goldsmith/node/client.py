@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from goldsmith import __version__
 from goldsmith.base.files import write_atomic
 from goldsmith.base.secrets import Secret
 from goldsmith.node.access.store import ROOT, AccessStore
@@ -28,13 +29,17 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class NodeAddress:
-    """A running node: its process, where it listens, its certificate. `fingerprint` is SHA-256, `AB:CD:...`."""
+    """A running node: its process, where it listens, its certificate, the goldsmith version that it runs.
+
+    `fingerprint` is SHA-256, `AB:CD:...`.
+    """
 
     pid: int
     host: str
     port: int
     node: str
     fingerprint: str
+    version: str
     ca_file: Path
 
 
@@ -59,7 +64,7 @@ def announce(settings: NodeSettings, port: int) -> None:
     pid = os.getpid()
     about = {
         "pid": pid, "pstart": get_start_ticks(pid), "host": HOST, "port": port, "node": settings.name,
-        "fingerprint": get_fingerprint(certificate),
+        "fingerprint": get_fingerprint(certificate), "version": __version__,
     }  # fmt: skip
     write_atomic(folder / "node.json", json.dumps(about), mode=0o644)
 
@@ -77,7 +82,7 @@ def find_node(state: Path) -> NodeAddress | None:
         return None
     if get_start_ticks(about["pid"]) != about.pop("pstart"):
         return None
-    return NodeAddress(**about, ca_file=_folder(state) / "ca.pem")
+    return NodeAddress(**{"version": "", **about}, ca_file=_folder(state) / "ca.pem")
 
 
 def grant(settings: NodeSettings, uid: int, gid: int) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from goldsmith import __version__
 from goldsmith.base.errors import GoldsmithError, NodeServiceError
 from goldsmith.base.files import open_lock
 from goldsmith.base.process import Argument, run, start_detached
@@ -43,16 +44,23 @@ def elevated_command(action: str, settings: NodeSettings, sudo: Sequence[str] = 
 def start(settings: NodeSettings, *, sudo: Sequence[str] = ("sudo", "-n")) -> ClientAccess:
     """Start the node unless it runs, and return how to get in. Settings of an existing node stay as they are.
 
+    A node that runs another version of goldsmith is restarted; its guests and tasks go on meanwhile.
+
     :raises NodeServiceError: it does not come up; the end of its log is in `detail`.
     """
     if _needs_root(settings):
-        if (access := find_access(settings.state)) is None:
+        access = find_access(settings.state)
+        if access is None or access.address.version != __version__:
             _run_elevated("start", settings, sudo)
             access = find_access(settings.state)
         return _check_access(settings, access)
     _prepare_state(settings)
     with open_lock(settings.state / "start.lock", timeout=START_SECONDS, what="starting the embedded node"):
-        if find_node(settings.state) is None:
+        address = find_node(settings.state)
+        if address is not None and address.version != __version__:
+            _end(address)
+            address = None
+        if address is None:
             _launch(settings.state)
         grant(settings, *_find_owner())
     uid, _ = _find_owner()
@@ -130,6 +138,12 @@ def stop(settings: NodeSettings, *, sudo: Sequence[str] = ("sudo", "-n")) -> boo
     if _needs_root(settings):
         _run_elevated("stop", settings, sudo)
         return True
+    _end(address)
+    return True
+
+
+def _end(address: NodeAddress) -> None:
+    """End a server: it gets time to finish its answers, then none."""
     with suppress(ProcessLookupError):
         fd = os.pidfd_open(address.pid)
         try:
@@ -139,7 +153,6 @@ def stop(settings: NodeSettings, *, sudo: Sequence[str] = ("sudo", "-n")) -> boo
                 select.select([fd], [], [], STOP_SECONDS)
         finally:
             os.close(fd)
-    return True
 
 
 def status(settings: NodeSettings) -> NodeAddress | None:

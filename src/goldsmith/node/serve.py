@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -46,9 +47,21 @@ def prepare(node: Node) -> None:
     store.forget_old()
     for storage in node.storages():
         storage.ensure()
+    clear_leftovers(node, store)
     if node.settings.with_guests:
         ensure_network(node.settings)
         recover(node, busy, _LOG.info)
+
+
+def clear_leftovers(node: Node, store: TaskStore) -> None:
+    """Remove what killed workers and uploads left half done, unless one is at it."""
+    if any(upid.type in ("download", "imgcopy") for upid in store.list_active()):
+        return
+    for folder in node.run.glob("appliance-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for storage in node.storages():
+        for path in (*storage.root.glob(".upload/pveupload-*"), *storage.folder("vztmpl").glob(".*.part.tar.zst")):
+            path.unlink(missing_ok=True)
 
 
 def find_busy(node: Node, store: TaskStore) -> frozenset[int]:

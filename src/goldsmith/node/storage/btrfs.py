@@ -20,14 +20,17 @@ from pathlib import Path
 
 from goldsmith.base.errors import NodeServiceError, ProgramFailed
 from goldsmith.base.process import run
+from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage import ioctls
-from goldsmith.node.storage.driver import VolumeId
+from goldsmith.node.storage.driver import Space, VolumeId
 from goldsmith.node.storage.folders import FolderStorage, remove_if_empty
 
 _CONTENT = frozenset(("vztmpl", "backup", "iso", "import", "snippets", "rootdir", "images"))
 _FREE_SHARE = 3 / 4
 _SMALLEST = 1 << 30
 """mkfs.btrfs needs 114 MiB; below a GiB nothing useful fits."""
+_RESERVE = 256 << 20
+"""Bytes that must be left for a new disk to be made."""
 
 
 class BtrfsStorage(FolderStorage):
@@ -87,8 +90,21 @@ class BtrfsStorage(FolderStorage):
         if os.path.ismount(self.root):
             run(["umount", self.root], check=False)
 
+    def space(self) -> Space:
+        """Return the space of the file system, but never more than the machine has left for its file to grow."""
+        inside, outside = super().space(), os.statvfs(self._image.parent)
+        left = outside.f_bavail * outside.f_frsize
+        return Space(inside.total, inside.used, min(inside.available, left))
+
+    def _check_space(self) -> None:
+        """Raise when the machine's disk is nearly full: a sparse file that cannot grow breaks the file system in it."""
+        left = self.space().available
+        if left < _RESERVE:
+            raise ApiFault(f"storage '{self.id}': not enough space, only {left >> 20} MB left")
+
     def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
         """Make an empty disk."""
+        self._check_space()
         with self.free_name(vmid, "subvol", "subvol", name) as (volume, path):
             ioctls.create_subvolume(path)
             os.chown(path, *root)
@@ -98,6 +114,7 @@ class BtrfsStorage(FolderStorage):
 
     def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
         """Make a disk that begins as a copy of a tree."""
+        self._check_space()
         with self.free_name(vmid, "subvol", "subvol") as (volume, path):
             ioctls.create_snapshot(tree, path)
             ioctls.limit_subvolume(path, size)
@@ -185,6 +202,7 @@ class BtrfsStorage(FolderStorage):
 
     def make_tree(self, name: str, *, root: tuple[int, int] = (0, 0)) -> Path:
         """Make an empty tree to be filled and sealed."""
+        self._check_space()
         partial = self._trees / f"{name}.part"
         _destroy(partial)
         ioctls.create_subvolume(partial)
