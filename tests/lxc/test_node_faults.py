@@ -86,7 +86,6 @@ def test_a_clone_goes_on_while_the_node_restarts(node: RunningNode, make_guest: 
     assert "lock" not in node.lxc(clone).config.get()
 
 
-@pytest.mark.xfail(strict=False, reason="a starting node drops the trees that workers of an earlier one are filling")
 def test_a_create_goes_on_while_the_node_restarts(node: RunningNode, make_guest: Guests, slow_template: str) -> None:
     vmid = make_guest.claim()
     upid = make_guest.request(vmid, ostemplate=slow_template, rootfs="local:8")

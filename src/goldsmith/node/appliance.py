@@ -18,7 +18,7 @@ from goldsmith.base.errors import ProgramFailed, ProgramMissing
 from goldsmith.base.files import open_lock
 from goldsmith.base.process import Argument, run
 from goldsmith.node.context import Node
-from goldsmith.node.faults import ApiFault
+from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.mirror import KEYRING, Mirror, find_mirror
 from goldsmith.node.routing import Task
 from goldsmith.node.storage.driver import VolumeId
@@ -84,12 +84,12 @@ def get_architecture() -> str:
 def get_appliance(template: str, architecture: str) -> Appliance:
     """Return the appliance of a file name.
 
-    :raises ApiFault: the index has none of that name; PVE's words.
+    :raises ParameterFault: the index has none of that name; PVE's words.
     """
     for appliance in APPLIANCES:
         if appliance.template(architecture) == template:
             return appliance
-    raise ApiFault(f"no such template '{template}'", status=400, errors={"template": "no such template"})
+    raise ParameterFault({"template": "no such template"})
 
 
 def run_download(task: Task, node: Node, storage: str, template: str) -> None:

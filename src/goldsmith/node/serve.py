@@ -54,14 +54,13 @@ def prepare(node: Node) -> None:
 
 
 def clear_leftovers(node: Node, store: TaskStore) -> None:
-    """Remove what killed workers and uploads left half done, unless one is at it."""
-    if any(upid.type in ("download", "imgcopy") for upid in store.list_active()):
+    """Remove what killed workers and uploads left half done, unless a worker of an earlier server is still at it."""
+    if store.list_active():
         return
     for folder in node.run.glob("appliance-*"):
         shutil.rmtree(folder, ignore_errors=True)
     for storage in node.storages():
-        for path in (*storage.root.glob(".upload/pveupload-*"), *storage.folder("vztmpl").glob(".*.part.tar.zst")):
-            path.unlink(missing_ok=True)
+        storage.clear_leftovers()
 
 
 def find_busy(node: Node, store: TaskStore) -> frozenset[int]:

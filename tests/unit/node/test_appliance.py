@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goldsmith.node.appliance import APPLIANCES, check_keyring, get_appliance, plan_command
-from goldsmith.node.faults import ApiFault
+from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.mirror import Mirror, find_mirror, parse_mirror
 
 TARGETS = """https://packages.example.org/tools/|bookworm
@@ -68,8 +68,9 @@ def test_names_are_proxmoxs() -> None:
         name.startswith("debian-1") and "-standard_1" in name and name.endswith("_amd64.tar.zst") for name in names
     )
     assert get_appliance(names[0], "amd64") == APPLIANCES[0]
-    with pytest.raises(ApiFault, match="no such template"):
+    with pytest.raises(ParameterFault) as caught:
         get_appliance(names[0], "arm64")
+    assert caught.value.errors == {"template": "no such template"}
 
 
 def test_missing_keys_are_told_before_anything_is_made(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class BtrfsStorage(FolderStorage):
         self._image_size = image_size
 
     def ensure(self) -> None:
-        """Make and mount the file system and its folders; clear what interrupted work left. Idempotent.
+        """Make and mount the file system and its folders. Idempotent.
 
         :raises NodeServiceError: the machine cannot do it.
         """
@@ -63,6 +63,10 @@ class BtrfsStorage(FolderStorage):
             ) from error
         self.ensure_folders()
         self._trees.mkdir(mode=0o700, exist_ok=True)
+
+    def clear_leftovers(self) -> None:
+        """Remove what killed work left half done: trees being filled, rollbacks, uploads. Nobody may be at work."""
+        super().clear_leftovers()
         for left in [*self._trees.glob("*.part"), *self.folder("images").glob("*/*.new")]:
             _destroy(left)
 

@@ -40,6 +40,10 @@ class Storage(Protocol):
         """Make what is missing of the storage: its file system, mounted, and its folders. Idempotent."""
         ...
 
+    def clear_leftovers(self) -> None:
+        """Remove what killed work left half done. Nobody may be at work on the storage."""
+        ...
+
     def close(self) -> None:
         """Let go of what `ensure` mounted, unless a guest uses it. Idempotent."""
         ...

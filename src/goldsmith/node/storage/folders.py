@@ -45,6 +45,11 @@ class FolderStorage:
         for content in self.content:
             self.folder(content).mkdir(parents=True, exist_ok=True)
 
+    def clear_leftovers(self) -> None:
+        """Remove what killed work left half done. Nobody may be at work."""
+        for path in (*self.root.glob(".upload/pveupload-*"), *self.folder("vztmpl").glob(".*.part.tar.zst")):
+            path.unlink(missing_ok=True)
+
     def folder(self, content: str) -> Path:
         """Return the directory of a kind of content."""
         return self.root / FOLDERS[content]
