@@ -67,6 +67,8 @@ def start_guest(task: veth.Reporter, node: Node, vmid: int, config: GuestConfig)
     for net in options.nets():
         if net.bridge and net.link_down:
             veth.plug(runtime, net, bridges[net.key])
+        elif net.bridge:
+            veth.forget_neighbour(net, bridges[net.key])
         veth.warn_unsupported(task, net)
 
 

@@ -61,6 +61,17 @@ def plug(runtime: Runtime, net: Net, bridge: str) -> None:
     run(["ip", "link", "set", device, "master", bridge])
     if not net.link_down:
         run(["ip", "link", "set", device, "up"])
+        forget_neighbour(net, bridge)
+
+
+def forget_neighbour(net: Net, bridge: str) -> None:
+    """Make the machine ask anew who has the guest's address.
+
+    Another guest may have had it a moment ago; Linux would go on sending to that one's device for up to 40 seconds.
+    """
+    for address in (net.get("ip"), net.get("ip6")):
+        if "/" in address:
+            run(["ip", "neighbour", "flush", "dev", bridge, "to", address.partition("/")[0]], check=False)
 
 
 def _inside(runtime: Runtime, argv: list[Argument], *, check: bool = True) -> str:
