@@ -207,3 +207,33 @@ def test_no_more_space_is_told_than_the_machine_has(local: BtrfsStorage) -> None
     space, outside = local.space(), os.statvfs(local.root.parent)
     assert space.total == 2 << 30
     assert 0 < space.available <= min(space.total, outside.f_bavail * outside.f_frsize)
+
+
+def test_limits_hold_again_after_the_kernel_lost_count(local: BtrfsStorage, disk: VolumeId) -> None:
+    """A group that is removed before its time makes the kernel give up counting, and with it every limit."""
+    state = quota_state(local.root)
+    assert not ioctls.has_lost_count(state)
+    make_inconsistent(local.root)
+    assert ioctls.has_lost_count(state)
+    other = local.allocate(101, 100 * MIB)
+    assert not ioctls.has_lost_count(state)
+    for volume, size in ((disk, 400), (other, 200)):
+        with pytest.raises(OSError, match="quota"):
+            fill(local.path(volume) / "big", size * MIB)
+
+
+def quota_state(root: Path) -> Path:
+    uuid = subprocess.run(["findmnt", "-no", "UUID", root], check=True, capture_output=True, text=True).stdout.strip()
+    return Path("/sys/fs/btrfs") / uuid / "qgroups"
+
+
+def make_inconsistent(root: Path) -> None:
+    """Assign a subvolume to a group of groups without a count: what `btrfs qgroup assign --no-rescan` warns of."""
+    (root / "lost").mkdir(exist_ok=True)
+    ioctls.create_subvolume(root / "lost" / "child")
+    fill(root / "lost" / "child" / "file", 8 * MIB)
+    child = f"0/{ioctls.get_subvolume_id(root / 'lost' / 'child')}"
+    subprocess.run(["sync", "-f", root], check=True)
+    subprocess.run(["btrfs", "qgroup", "create", "1/1", root], check=True)
+    ioctls.create_snapshot(root / "lost" / "child", root / "lost" / "copy")
+    subprocess.run(["btrfs", "qgroup", "assign", "--no-rescan", child, "1/1", root], check=True, capture_output=True)

@@ -54,7 +54,7 @@ class BtrfsStorage(FolderStorage):
                 self._make_image()
             if not os.path.ismount(self.root):
                 self._mount_image()
-            ioctls.enable_quota(self.root)
+            ioctls.ensure_quota(self.root)
         except (ProgramFailed, OSError) as error:
             raise NodeServiceError(
                 f"the guests' file system {self._image} cannot be set up: {error}",
@@ -100,15 +100,19 @@ class BtrfsStorage(FolderStorage):
         left = outside.f_bavail * outside.f_frsize
         return Space(inside.total, inside.used, min(inside.available, left))
 
-    def _check_space(self) -> None:
-        """Raise when the machine's disk is nearly full: a sparse file that cannot grow breaks the file system in it."""
+    def _check_ready(self) -> None:
+        """See that the new disk's limit will hold.
+
+        :raises ApiFault: the machine's disk is nearly full. A sparse file that cannot grow breaks what is in it.
+        """
+        ioctls.ensure_quota(self.root)
         left = self.space().available
         if left < _RESERVE:
             raise ApiFault(f"storage '{self.id}': not enough space, only {left >> 20} MB left")
 
     def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
         """Make an empty disk."""
-        self._check_space()
+        self._check_ready()
         with self.free_name(vmid, "subvol", "subvol", name) as (volume, path):
             ioctls.create_subvolume(path)
             os.chown(path, *root)
@@ -118,7 +122,7 @@ class BtrfsStorage(FolderStorage):
 
     def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
         """Make a disk that begins as a copy of a tree."""
-        self._check_space()
+        self._check_ready()
         with self.free_name(vmid, "subvol", "subvol") as (volume, path):
             ioctls.create_snapshot(tree, path)
             ioctls.limit_subvolume(path, size)
@@ -206,7 +210,7 @@ class BtrfsStorage(FolderStorage):
 
     def make_tree(self, name: str, *, root: tuple[int, int] = (0, 0)) -> Path:
         """Make an empty tree to be filled and sealed."""
-        self._check_space()
+        self._check_ready()
         partial = self._trees / f"{name}.part"
         _destroy(partial)
         ioctls.create_subvolume(partial)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _HERE = -100
@@ -40,9 +41,12 @@ _INO_LOOKUP = _number(_WRITE | _READ, 18, 4096)
 _SNAP_CREATE = _number(_WRITE, 23, 4096)
 _GET_FLAGS = _number(_READ, 25, 8)
 _SET_FLAGS = _number(_WRITE, 26, 8)
+_FS_INFO = _number(_READ, 31, 1024)
 _QUOTA_CTL = _number(_WRITE | _READ, 40, 16)
 _QGROUP_REMOVE = _number(_WRITE, 42, 16)
 _QGROUP_LIMIT = _number(_READ, 43, 48)
+_QUOTA_RESCAN = _number(_WRITE, 44, 64)
+_QUOTA_RESCAN_WAIT = _number(0, 46, 0)
 
 
 def _call(fd: int, number: int, argument: bytes) -> None:
@@ -118,10 +122,34 @@ def get_subvolume_id(path: Path) -> int:
     return int(struct.unpack_from("=Q", lookup)[0])
 
 
-def enable_quota(path: Path) -> None:
-    """Switch quota groups on for a file system. Idempotent."""
+def ensure_quota(path: Path) -> None:
+    """Switch quota groups on for a file system, and have them counted anew where the kernel has lost count. Idempotent.
+
+    Linux gives up counting when a subvolume is removed while numbers are not what they should be; limits do not hold
+    any more then. Switching on what is on already starts such a count, so it must not be done.
+    """
     with _open_directory(path) as fd:
-        fcntl.ioctl(fd, _QUOTA_CTL, bytearray(struct.pack("=QQ", _QUOTA_ENABLE, 0)), True)
+        state = _quota_state(fd)
+        if not (state / "enabled").exists():
+            fcntl.ioctl(fd, _QUOTA_CTL, bytearray(struct.pack("=QQ", _QUOTA_ENABLE, 0)), True)
+        elif has_lost_count(state):
+            with suppress(OSError):  # one is going on already
+                _call(fd, _QUOTA_RESCAN, bytes(64))
+            fcntl.ioctl(fd, _QUOTA_RESCAN_WAIT)
+
+
+def _quota_state(fd: int) -> Path:
+    """Return the directory where the kernel tells about a file system's quota groups (Linux 5.9)."""
+    info = bytearray(1024)
+    fcntl.ioctl(fd, _FS_INFO, info, True)
+    return Path("/sys/fs/btrfs", str(UUID(bytes=bytes(info[16:32]))), "qgroups")
+
+
+def has_lost_count(state: Path) -> bool:
+    """Tell whether the kernel has given up counting; see `ensure_quota`."""
+    with suppress(FileNotFoundError):
+        return (state / "inconsistent").read_text().strip() == "1"
+    return False
 
 
 def limit_subvolume(path: Path, size: int) -> None:
