@@ -219,13 +219,14 @@ class BtrfsStorage(FolderStorage):
         return partial
 
     def seal_tree(self, name: str) -> Path:
-        """Make a filled tree read-only and findable.
+        """Make a filled tree read-only and findable. It is written out first: after a power cut, a found one is whole.
 
-        By a snapshot, which writes all of it out first: after a power cut, a sealed tree is whole.
+        The same subvolume, not a snapshot of it: Linux loses count (`ensure_quota`) when the original is removed then.
         """
         partial, tree = self._trees / f"{name}.part", self._trees / name
-        ioctls.create_snapshot(partial, tree, read_only=True)
-        _destroy(partial)
+        ioctls.write_out(partial)
+        partial.rename(tree)
+        ioctls.set_read_only(tree, read_only=True)
         self._mark(name).touch()
         return tree
 

@@ -122,6 +122,14 @@ def get_subvolume_id(path: Path) -> int:
     return int(struct.unpack_from("=Q", lookup)[0])
 
 
+def write_out(path: Path) -> None:
+    """Write everything of the file system that a directory is on to its disk: syncfs(2)."""
+    with _open_directory(path) as fd:
+        if _LIBC.syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+
+
 def ensure_quota(path: Path) -> None:
     """Switch quota groups on for a file system, and have them counted anew where the kernel has lost count. Idempotent.
 
