@@ -150,4 +150,4 @@ def test_an_archive_begins_with_the_config_and_excludes_are_anchored_as_asked() 
     assert tar[tar.index("--exclude=./var/log/x") - 1] == "--anchored"
     assert tar[tar.index("--exclude=*.bak") - 1] == "--no-anchored"
     bare = pack_command(Assembly("/r"), IdMap(0), [], [], standard=False)
-    assert not any("/tmp" in str(word) for word in bare)
+    assert not [word for word in map(str, bare) if word.startswith("--exclude")]
