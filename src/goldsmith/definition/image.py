@@ -1,0 +1,68 @@
+"""An image: what a folder under `images/` describes. A folder with a `vars.yml` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goldsmith.base.secrets import Secret
+from goldsmith.definition.variables import Variables
+
+VARS_FILE = "vars.yml"
+VAULT_FILE = "vault.yml"
+PLAYBOOK_FILE = "playbook.yml"
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the user wrote about one image, complete and checked. Paths are absolute."""
+
+    name: str
+    """`template_name`, or the folder's name: names versions and templates."""
+    directory: Path
+    project: Path
+    """The folder that holds `images/` (or, for a folder elsewhere, the one it lies in)."""
+    variables: Variables
+    """The known variables, with secrets from the environment and the vault filled in."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """All other variables, for the playbook: plain values, unrendered Jinja; decrypted vault values are `Secret`s."""
+    ssh_key: str | None = None
+    """The public key line that may log in to the new account; None where none is named and the user has none."""
+
+    @property
+    def playbook(self) -> Path:
+        """The image's playbook."""
+        return self.directory / PLAYBOOK_FILE
+
+    @property
+    def vars_file(self) -> Path:
+        """The image's variables as written."""
+        return self.directory / VARS_FILE
+
+    @property
+    def repository(self) -> Path:
+        """Where its versions are stored."""
+        return self.project / (self.variables.repository or "repository")
+
+    @property
+    def private(self) -> Path:
+        """Where what goldsmith makes for this project alone is kept: passwords and keys it has generated."""
+        return self.project / ".goldsmith"
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """All secret values, for the masker of events."""
+        known = [getattr(self.variables, name) for name in Variables.model_fields]
+        return tuple(_find_secrets([*known, *self.extra.values()]))
+
+
+def _find_secrets(value: Any) -> list[Secret]:
+    if isinstance(value, Secret):
+        return [value]
+    if isinstance(value, Mapping):
+        return _find_secrets(list(value.values()))
+    if isinstance(value, list | tuple):
+        return [secret for item in value for secret in _find_secrets(item)]
+    return []

@@ -1,0 +1,45 @@
+"""What is to be run, and on which guest: values only, so that building and testing need no Ansible to talk about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Play:
+    """A playbook with its variables. Paths are absolute."""
+
+    playbook: Path
+    project: Path
+    """The user's project: `ansible.cfg`, `roles/`, `collections/`, `group_vars/` beside or above the playbook count."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Extra variables: plain values, unrendered Jinja, and `Secret`s (nested too), which reach Ansible by a file."""
+    strategy: str = "mitogen_linear"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The guest that a playbook runs on, reached over SSH as root."""
+
+    host: str
+    """Its name in the play: what tasks show and `inventory_hostname` says."""
+    address: str
+    private_key: Path
+    known_hosts: Path
+    """Holds the guest's host key; it is checked strictly."""
+    port: int = 22
+    user: str = "root"
+
+
+@dataclass(frozen=True)
+class PlaybookOutcome:
+    """What a playbook came to on the guest. Counts are tasks."""
+
+    ok: int = 0
+    changed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
