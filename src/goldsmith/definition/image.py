@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from goldsmith.base.errors import Problem
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.variables import Variables
 
 VARS_FILE = "vars.yml"
 VAULT_FILE = "vault.yml"
 PLAYBOOK_FILE = "playbook.yml"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written: a file, and the line from 1 (0: the file as a whole, or the environment)."""
+
+    file: Path
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,13 @@ class Image:
     """All other variables, for the playbook: plain values, unrendered Jinja; decrypted vault values are `Secret`s."""
     ssh_key: str | None = None
     """The public key line that may log in to the new account; None where none is named and the user has none."""
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+    """Where each variable was written, for errors that are found later; a default has no origin."""
+
+    def problem(self, name: str, message: str, accepted: str = "") -> Problem:
+        """Return a mistake in a variable, at the line where it was written."""
+        origin = self.origins.get(name, Origin(self.vars_file))
+        return Problem(origin.file, origin.line, message, accepted)
 
     @property
     def playbook(self) -> Path:
@@ -45,6 +61,12 @@ class Image:
     def repository(self) -> Path:
         """Where its versions are stored."""
         return self.project / (self.variables.repository or "repository")
+
+    @property
+    def ca_file(self) -> Path | None:
+        """`proxmox_ca_file` as an absolute path."""
+        named = self.variables.proxmox_ca_file
+        return None if named is None else self.directory / named
 
     @property
     def private(self) -> Path:
