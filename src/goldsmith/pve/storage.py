@@ -136,6 +136,16 @@ class Storages:
         names = ", ".join(storage.name for storage in known) or "none"
         raise PveError(f"{self._node} has no storage '{name}' that we may see", hint=f"it has: {names}")
 
+    def get_path(self, storage: str) -> str:
+        """Return the directory of a storage on the node (PVE: /storage/ID; needs Datastore.Allocate there).
+
+        :raises PveError: it is none that lies in a directory.
+        """
+        path = Entry(self._door.get(f"/storage/{storage}")).text("path")
+        if not path:
+            raise PveError(f"storage {storage} is no directory; a template cannot be placed in it", hint="set dump_dir")
+        return path
+
     def list_content(self, storage: str, content: str | None = None, vmid: int | None = None) -> list[Volume]:
         """Return what lies in a storage, by volume id."""
         answer = self._door.get(self._path(storage, "content"), content=content, vmid=vmid)
