@@ -1,0 +1,46 @@
+"""Ending everything that a run of Ansible has started, wherever it has hidden.
+
+Ansible puts each worker into a session of its own, ssh's masters and mitogen's multiplexers go into the background: a
+process group does not hold them. All inherit their environment, so a mark in it finds them, orphans too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "GOLDSMITH_PROVISION"
+
+
+def list_marked(mark: str) -> list[int]:
+    """Return the process numbers of all living processes that were started with `mark` in their environment."""
+    wanted = f"{MARK}={mark}".encode()
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal() and _has(entry, wanted)]
+
+
+def _has(process: Path, wanted: bytes) -> bool:
+    """Tell whether a process has it; one that has gone, is a zombie or is another user's has not."""
+    try:
+        return wanted in (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def end_marked(mark: str, *, grace: float = 0.5, timeout: float = 5.0) -> list[int]:
+    """End all marked processes: SIGTERM, after `grace` seconds SIGKILL; return those that outlive `timeout` seconds.
+
+    Looks again until none is left: a process may start another one while it is being looked for.
+    """
+    begun = time.monotonic()
+    while pids := list_marked(mark):
+        elapsed = time.monotonic() - begun
+        if elapsed > timeout:
+            return pids
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM if elapsed < grace else signal.SIGKILL)
+        time.sleep(0.02)
+    return []
