@@ -194,4 +194,4 @@ class TaskStore:
             return [], 0
         chosen = lines[start : start + limit if limit else None]
         shown = [{"n": start + number, "t": text} for number, text in enumerate(chosen, start=1)]
-        return shown or [{"n": 1, "t": "no content"}], max(len(lines), 1)
+        return shown if lines else [{"n": 1, "t": "no content"}], max(len(lines), 1)

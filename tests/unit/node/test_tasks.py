@@ -80,3 +80,11 @@ def test_old_tasks_are_forgotten_with_their_logs(store: TaskStore) -> None:
     store.forget_old(keep=3)
     assert [task.upid for task in store.list_finished()] == upids[:1:-1]
     assert [store.exists(upid) for upid in upids] == [False, False, True, True, True]
+
+
+def test_only_an_empty_log_says_no_content_a_page_beyond_the_end_is_empty(store: TaskStore) -> None:
+    upid = make(store, 1)
+    assert store.read_log(upid, 0, 50) == ([{"n": 1, "t": "line"}, {"n": 2, "t": "TASK OK"}], 2)
+    assert store.read_log(upid, 2, 50) == ([], 2)
+    store.log_path(upid).write_text("")
+    assert store.read_log(upid, 0, 50) == ([{"n": 1, "t": "no content"}], 1)
