@@ -1,0 +1,99 @@
+"""From the stopped guest to a version in the repository and a template on the node."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import BinaryIO, cast
+
+from goldsmith import __version__
+from goldsmith.artifacts.export import SUFFIX, open_template
+from goldsmith.artifacts.record import BuildRecord
+from goldsmith.artifacts.repository import NewVersion, open_repository
+from goldsmith.build.context import Build
+from goldsmith.build.git import read_git_state
+from goldsmith.build.journal import render_mark
+from goldsmith.build.play import list_recorded, make_play
+from goldsmith.build.steps import DumpGuest, PlaceTemplate, StoreVersion
+from goldsmith.provision.content import digest_content
+from goldsmith.provision.tools import read_tool_versions
+from goldsmith.pve.shell import TargetExists
+
+
+def dump_guest(step: DumpGuest, build: Build) -> str:
+    """Let the node dump the guest; the dump goes when it has been stored."""
+    build.journal.note_dump(step.storage)
+    notes = f"{build.image.name}\n{render_mark(build.journal.build_id)}"
+    build.dump = build.site.node.backups.create(
+        build.guest.vmid, storage=step.storage, compress=step.compress, notes=notes, on_line=build.hear("vzdump")
+    )
+    volid = build.dump.volid
+    build.remove_dump = build.undo.add(f"dump {volid}", lambda: build.site.node.storage.delete_volume(volid))
+    return render_size(build.dump.size)
+
+
+def store_version(step: StoreVersion, build: Build) -> str:
+    """Read the dump back into the repository; the version is there as a whole or not at all."""
+    repository = open_repository(step.repository)
+    with repository.open_writer() as writer:
+        with build.site.shell.open_read(build.dump.path) as stream:
+            layer = writer.add_layer(cast(BinaryIO, stream), on_bytes=build.watch(step.title, build.dump.size))
+        local_day = datetime.now().astimezone().date()
+        new = NewVersion(name=step.name, layers=(layer,), record=make_record(build), day=local_day)
+        build.version = writer.put(new)
+    return f"{build.version}, {render_size(build.version.size)}"
+
+
+def make_record(build: Build) -> BuildRecord:
+    """Say what the version was made of."""
+    seconds = build.seconds
+    return BuildRecord(
+        image=build.image.name,
+        base_name=build.base.name,
+        base_digest=build.base_digest.result(),
+        playbook_digest=digest_content(make_play(build.image)),
+        variables=list_recorded(build.image),
+        packages=build.packages,
+        tools={"goldsmith": __version__, **read_tool_versions()},
+        started=build.started,
+        finished=build.started + timedelta(seconds=seconds),
+        seconds=seconds,
+        git=read_git_state(build.image.directory),
+        build_id=build.journal.build_id,
+        node_kind=build.site.kind,
+        node_version=build.site.version,
+    )
+
+
+def place_template(step: PlaceTemplate, build: Build) -> str:
+    """Write the version as a template into the directory, under its day's first free name from its own number on."""
+    build.site.shell.make_directory(step.directory)
+    day, _, number = build.version.tag.partition(".")
+    attempt = int(number)
+    while True:
+        path = step.directory / name_template(step.name, day, attempt)
+        try:
+            size = _write_template(path, build)
+        except TargetExists:
+            attempt += 1
+            continue
+        build.template = path
+        return f"{path.name}, {render_size(size)}"
+
+
+def name_template(name: str, day: str, number: int) -> str:
+    """Return a template's file name: the day's first has no number."""
+    return f"{name}-{day}{'' if number == 1 else f'.{number}'}{SUFFIX}"
+
+
+def _write_template(path: PurePosixPath, build: Build) -> int:
+    if build.site.shell.exists(path):  # asked first: a template is long to write only to learn that its name is taken
+        raise TargetExists(f"{path} exists already")
+    repository = open_repository(build.image.repository)
+    with open_template(repository, build.version) as stream:
+        return build.site.shell.put(stream, path, on_bytes=build.watch(path.name, stream.size))
+
+
+def render_size(size: int) -> str:
+    """Render bytes for a person: `182 MB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

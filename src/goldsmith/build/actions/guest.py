@@ -1,0 +1,121 @@
+"""The build guest: made at a place that is free, started, shut down, removed."""
+
+from __future__ import annotations
+
+from goldsmith.base.errors import ApiFailed
+from goldsmith.base.events import Notice
+from goldsmith.build.context import Build
+from goldsmith.build.credentials import make_key_pair
+from goldsmith.build.facts import Site
+from goldsmith.build.guest import BuildGuest, await_ssh, run_script
+from goldsmith.build.journal import TAGS, render_mark
+from goldsmith.build.steps import CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
+from goldsmith.pve.containers import ContainerSpec
+from goldsmith.pve.properties import Mount, Net
+
+SHUTDOWN_TIMEOUT = 60
+UNSEALED = "unsealed"
+"""The snapshot that a kept guest goes back to."""
+MEMORY = 2048
+"""MiB. A build ends sooner when apt and the playbook need not wait for the disk."""
+
+
+def create_guest(step: CreateGuest, build: Build) -> str:
+    """Create the guest at the first place that is still free; somebody may be faster anywhere but at the last one."""
+    private = build.journal.directory / "id_ed25519"
+    public = make_key_pair(private, f"goldsmith-build-{build.journal.build_id}")
+    places = {place.vmid: place for place in step.places}
+
+    def make_spec(vmid: int) -> ContainerSpec:
+        build.journal.note_vmid(vmid)
+        return specify_guest(step, places[vmid], build, public)
+
+    guests, tasks = build.site.node.guests, build.site.node.tasks
+    spec, upid = guests.create_in_range(places, make_spec)
+    build.end_guest = build.undo.add(f"build guest {spec.vmid}", lambda: end_guest(build, spec.vmid))
+    build.guest = BuildGuest(
+        spec.vmid, spec.hostname, places[spec.vmid].address, private, build.journal.directory / "known_hosts"
+    )
+    tasks.wait(upid, build.hear("create"))
+    build.has_guest = True
+    return f"guest {spec.vmid}, {build.guest.ip}"
+
+
+def specify_guest(step: CreateGuest, place: Place, build: Build, public: str) -> ContainerSpec:
+    """Return what the guest is made of. Unprivileged, as the guests made from its image will be."""
+    net = Net(bridge=step.bridge, ip=str(place.address), gateway=str(step.gateway))
+    return ContainerSpec(
+        vmid=place.vmid,
+        ostemplate=build.base.volid,
+        rootfs=Mount(f"{step.storage}:{step.disk:g}"),
+        nets=(net,),
+        hostname=step.hostname,
+        memory=MEMORY,
+        features={"nesting": "1"},
+        ssh_public_keys=(public,),
+        tags=TAGS,
+        description=f"goldsmith builds {build.image.name} in here; it goes when that is done\n"
+        + render_mark(build.journal.build_id),
+    )
+
+
+def start_guest(step: StartGuest, build: Build) -> str:
+    """Start it, wait until it lets us in, and make it ready for the playbook."""
+    build.site.node.tasks.wait(build.site.node.guests.start(build.guest.vmid), build.hear("start"))
+    await_ssh(build.guest, step.timeout)
+    run_script(build.guest, "prepare.sh")
+    return f"root@{build.guest.ip}"
+
+
+def stop_guest(_step: StopGuest, build: Build) -> str:
+    """Shut it down; a service that does not end in time is killed."""
+    guests = build.site.node.guests
+    upid = guests.shutdown(build.guest.vmid, timeout=SHUTDOWN_TIMEOUT, force_stop=True)
+    build.site.node.tasks.wait(upid, build.hear("shutdown"))
+    return ""
+
+
+def remove_guest(site: Site, vmid: int) -> None:
+    """Destroy a guest of ours, running or not; one that is gone already is no failure."""
+    try:
+        upid = site.node.guests.destroy(vmid, force=True, purge=True)
+    except ApiFailed as error:
+        if "does not exist" in str(error):
+            return
+        raise
+    site.node.tasks.wait(upid)
+
+
+def end_guest(build: Build, vmid: int) -> None:
+    """Remove the guest, or keep it where that is wanted and there is something to keep."""
+    if build.plan.keep and build.has_guest:
+        keep_guest(build)
+    else:
+        remove_guest(build.site, vmid)
+
+
+def finish_guest(step: RemoveGuest, build: Build) -> str:
+    """End a build that went well: the dump goes, and the guest unless it is to be kept."""
+    build.remove_dump()
+    if step.keep:
+        unseal_guest(build)
+    build.end_guest()
+    return f"guest {build.guest.vmid} stays" if step.keep else ""
+
+
+def unseal_guest(build: Build) -> None:
+    """Bring a guest that is kept back to what it was before sealing, and running: with the key that opens it."""
+    guests, tasks, vmid = build.site.node.guests, build.site.node.tasks, build.guest.vmid
+    if any(snapshot.name == UNSEALED for snapshot in guests.list_snapshots(vmid)):
+        tasks.wait(guests.rollback(vmid, UNSEALED))
+        tasks.wait(guests.delete_snapshot(vmid, UNSEALED))
+    tasks.wait(guests.start(vmid))
+
+
+def keep_guest(build: Build) -> None:
+    """Move the keys out of the journal, which ends with the build, and say how to get in."""
+    kept = build.journal.keep()
+    guest = build.guest
+    command = f"ssh -i {kept / 'id_ed25519'} -o UserKnownHostsFile={kept / 'known_hosts'} root@{guest.ip}"
+    build.events.emit(Notice(message=f"build guest {guest.vmid} is kept; enter it: {command}"))
+    build.events.emit(Notice(message=f"remove it when you are done: goldsmith clean {build.journal.build_id}"))

@@ -1,0 +1,78 @@
+"""What is going on in one build: handed from step to step, gone when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from goldsmith.artifacts.record import Package
+from goldsmith.artifacts.repository import Version
+from goldsmith.base.digest import Digest
+from goldsmith.base.events import Events, LogLine, Transfer
+from goldsmith.build.credentials import Credentials
+from goldsmith.build.facts import Site
+from goldsmith.build.guest import BuildGuest
+from goldsmith.build.journal import Journal
+from goldsmith.build.plan import BuildPlan
+from goldsmith.build.undo import Undo
+from goldsmith.definition.image import Image
+from goldsmith.pve.backup import Backup
+from goldsmith.pve.storage import Volume
+
+
+@dataclass
+class Build:
+    """One build while it runs. What a step finds out or makes is set by it; a later step relies on it."""
+
+    plan: BuildPlan
+    site: Site
+    journal: Journal
+    undo: Undo
+    events: Events
+    credentials: Credentials
+    log: Path
+    """Ansible's whole output goes there."""
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    begun: float = field(default_factory=time.monotonic)
+    base: Volume = field(init=False)
+    base_digest: Future[Digest] = field(init=False)
+    guest: BuildGuest = field(init=False)
+    has_guest: bool = False
+    """Whether the guest's creation has ended well."""
+    end_guest: Callable[[], None] = field(init=False)
+    """Removes the guest, or hands it over when it is to be kept."""
+    packages: tuple[Package, ...] = field(init=False)
+    dump: Backup = field(init=False)
+    remove_dump: Callable[[], None] = field(init=False)
+    version: Version = field(init=False)
+    template: PurePosixPath = field(init=False)
+
+    @property
+    def image(self) -> Image:
+        """The image that is built."""
+        return self.plan.image
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the build began."""
+        return time.monotonic() - self.begun
+
+    def hear(self, source: str) -> Callable[[str], None]:
+        """Return what passes the lines of a log on as events."""
+        return lambda line: self.events.emit(LogLine(source=source, line=line))
+
+    def watch(self, what: str, total: int = 0) -> Callable[[int], None]:
+        """Return what reports the bytes of a transfer as events, ten times a second at most."""
+        last = [0.0]
+
+        def report(done: int) -> None:
+            now = time.monotonic()
+            if now - last[0] >= 0.1 or done == total:
+                last[0] = now
+                self.events.emit(Transfer(what=what, done=done, total=total))
+
+        return report

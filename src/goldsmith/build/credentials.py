@@ -1,0 +1,81 @@
+"""Keys and passwords: a build's throw-away key, and what goldsmith makes for a project whose owner has given none."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from passlib.hash import sha512_crypt
+
+from goldsmith.base.files import write_atomic
+from goldsmith.base.process import run
+from goldsmith.base.secrets import Secret
+from goldsmith.definition.image import Image
+
+ROUNDS = 200_000
+"""Of SHA-512 crypt: about a tenth of a second for who checks one password, ages for who tries many."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What opens the account that an image gets. `notices` tell a person what was made for him."""
+
+    password_hash: Secret
+    ssh_key: str
+    notices: tuple[str, ...] = ()
+
+
+def make_key_pair(private: Path, comment: str) -> str:
+    """Make an ed25519 key pair without a passphrase and return its public line."""
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", private])
+    return read_public_key(private)
+
+
+def read_public_key(private: Path) -> str:
+    """Return the public line beside a private key."""
+    return private.with_name(private.name + ".pub").read_text(encoding="utf-8").strip()
+
+
+def ensure_credentials(image: Image) -> Credentials:
+    """Return an image's password hash and key; what the user has not given is made once and kept in `.goldsmith/`."""
+    notices: list[str] = []
+    password = image.variables.template_password or _ensure_password(image, notices)
+    ssh_key = image.ssh_key or _ensure_ssh_key(image, notices)
+    return Credentials(_ensure_hash(image, password), ssh_key, tuple(notices))
+
+
+def _ensure_folder(image: Image) -> Path:
+    image.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return image.private
+
+
+def _ensure_password(image: Image, notices: list[str]) -> Secret:
+    file = _ensure_folder(image) / f"{image.name}.password"
+    if not file.exists():
+        write_atomic(file, secrets.token_urlsafe(15) + "\n", mode=0o600)
+    notices.append(f"no template_password is given: that of {image.variables.template_user} is in {file}")
+    return Secret(file.read_text(encoding="utf-8").strip())
+
+
+def _ensure_ssh_key(image: Image, notices: list[str]) -> str:
+    file = _ensure_folder(image) / "id_ed25519"
+    if not file.exists():
+        make_key_pair(file, f"{image.variables.template_user}@goldsmith")
+    notices.append(f"no ssh_key_file is given, and you have no key in ~/.ssh: {file} is used")
+    return read_public_key(file)
+
+
+def _ensure_hash(image: Image, password: Secret) -> Secret:
+    """Return the hash that an earlier build used as long as the password is the same.
+
+    A new salt each time would make every build differ from the one before.
+    """
+    file = _ensure_folder(image) / f"{image.name}.shadow"
+    if file.exists():
+        known = file.read_text(encoding="utf-8").strip()
+        if sha512_crypt.identify(known) and sha512_crypt.verify(password.reveal(), known):
+            return Secret(known)
+    made = sha512_crypt.using(rounds=ROUNDS).hash(password.reveal())
+    write_atomic(file, made + "\n", mode=0o600)
+    return Secret(made)

@@ -1,0 +1,133 @@
+"""What a node looks like before a build: all that planning needs to know, read without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import PurePosixPath
+
+from goldsmith.base.errors import PveError
+from goldsmith.pve.client import NodeApi, Pve
+from goldsmith.pve.guests import Guest
+from goldsmith.pve.shell import Shell
+from goldsmith.pve.storage import Storage, find_appliance
+
+POOL = range(900, 1000)
+"""The vmids from which one is chosen where none is given."""
+
+
+@dataclass(frozen=True)
+class GuestNetwork:
+    """The network that build guests without an address of their own are put into. `gateway` with its prefix length."""
+
+    bridge: str
+    gateway: IPv4Interface
+
+    def address_of(self, vmid: int) -> IPv4Interface:
+        """Return the address of a vmid: no two vmids of the pool share one.
+
+        It lies in the lower half of the network (the embedded node gives out the upper half by DHCP), counted down.
+        """
+        network = self.gateway.network
+        half = network.num_addresses // 2
+        address = network.network_address + half - 1 - vmid % (half - 2)
+        return IPv4Interface(f"{address}/{network.prefixlen}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where images are built: one node, and a shell on it."""
+
+    pve: Pve
+    node: NodeApi
+    shell: Shell
+    kind: str
+    """`embedded` or `proxmox`."""
+    version: str
+    """Of Proxmox VE, as it says itself."""
+    compress: str = "0"
+    """How vzdump packs: not at all where the archive is read on the same machine, zstd where it crosses a wire."""
+    network: GuestNetwork | None = None
+    """Known for the embedded node; elsewhere the image must say where its guest goes."""
+    bridge: str = "vmbr0"
+
+    @property
+    def name(self) -> str:
+        """What tells it from other sites, for the journal."""
+        connection = self.pve.connection
+        return f"{self.kind}:{connection.host}:{connection.port}:{self.node.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """A node as it was found. A node that does not run yet is described by `unknown_facts`."""
+
+    kind: str
+    node: str
+    bridge: str
+    compress: str = "0"
+    network: GuestNetwork | None = None
+    templates: frozenset[str] | None = None
+    """File names of the templates in the image's storage; None: not known."""
+    appliances: frozenset[str] = frozenset()
+    """File names that the index offers for the image's base."""
+    vmids: frozenset[int] = frozenset()
+    addresses: frozenset[IPv4Address] = frozenset()
+    dump_storage: str
+    template_directory: PurePosixPath
+
+
+def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
+    """Read what a build on a node has to know.
+
+    :param storage: the image's storage; :param base: the base image it wants.
+    :raises PveError: the storage does not exist, or none takes dumps.
+    """
+    site.node.storage.get_storage(storage)
+    templates = frozenset(volume.name for volume in site.node.storage.list_content(storage, "vztmpl"))
+    guests = site.pve.list_guests()
+    return NodeFacts(
+        kind=site.kind,
+        node=site.node.name,
+        bridge=site.bridge,
+        compress=site.compress,
+        network=site.network,
+        templates=templates,
+        appliances=_read_appliances(site, base, templates),
+        vmids=frozenset(guest.vmid for guest in guests),
+        addresses=frozenset(_read_addresses(site, guests)),
+        dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), storage).name,
+        template_directory=PurePosixPath(site.node.storage.get_path(storage)) / "template" / "cache",
+    )
+
+
+def _read_appliances(site: Site, base: str, templates: frozenset[str]) -> frozenset[str]:
+    """Ask the index only where the storage does not settle it: reading it may cost the node a download."""
+    if base.rpartition("/")[2] in templates:
+        return frozenset()
+    found = find_appliance(base.rpartition("/")[2], site.node.storage.list_appliances())
+    return frozenset([found.template] if found else [])
+
+
+def _read_addresses(site: Site, guests: Iterable[Guest]) -> Iterable[IPv4Address]:
+    """Collect the fixed addresses of all containers that we may see."""
+    for guest in guests:
+        if guest.kind == "lxc":
+            for net in site.pve.node(guest.node).guests.get_config(guest.vmid).nets.values():
+                if net.address is not None:
+                    yield net.address.ip
+
+
+def choose_dump_storage(storages: Iterable[Storage], preferred: str) -> Storage:
+    """Return where vzdump may write: the preferred storage, else the one with most room.
+
+    :raises PveError: no storage of the node takes backups.
+    """
+    usable = [storage for storage in storages if storage.active and storage.type not in ("pbs",)]
+    if not usable:
+        raise PveError(
+            "the node has no storage for backups, which vzdump needs",
+            hint="allow content type 'backup' on a directory storage (Datacenter, Storage)",
+        )
+    return max(usable, key=lambda storage: (storage.name == preferred, storage.available))

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goldsmith.base.errors import DefinitionError, NotOurs
+from goldsmith.build.facts import POOL, GuestNetwork
+from goldsmith.build.plan import plan_build
+from goldsmith.build.steps import (
+    CreateGuest,
+    DumpGuest,
+    EnsureBase,
+    Place,
+    PlaceTemplate,
+    Provision,
+    RemoveGuest,
+    StoreVersion,
+)
+from goldsmith.definition.hosts import Reserved
+from tests.unit.build.making import make_facts, make_image
+
+T = TypeVar("T")
+
+
+def find(steps: Sequence[object], kind: type[T]) -> T:
+    return next(step for step in steps if isinstance(step, kind))
+
+
+def test_the_steps_of_an_image_with_defaults_are_those_of_the_readme() -> None:
+    plan = plan_build(make_image(), make_facts())
+    assert [step.title for step in plan.steps] == [
+        "base image debian-12-standard",
+        "create golden-build",
+        "start, wait for ssh",
+        "playbook playbook.yml",
+        "seal",
+        "shut down",
+        "vzdump to local",
+        "store golden",
+        "template into /node/local/template/cache",
+        "remove the build guest",
+    ]
+    assert all(step.reason for step in plan.steps)
+
+
+def test_a_plan_of_the_same_things_is_the_same_plan() -> None:
+    assert plan_build(make_image(), make_facts()) == plan_build(make_image(), make_facts())
+
+
+def test_what_the_image_says_is_what_is_planned() -> None:
+    image = make_image(
+        proxmox_storage="tank", base_image="debian-13-standard", temp_vmid=150, temp_hostname="forge",
+        temp_disk_size="fast:4.5", temp_ip_address="10.86.3.4/16", temp_gateway="10.86.0.9", dump_dir="/srv/templates",
+        ansible_strategy="linear", repository="/srv/repository",
+    )  # fmt: skip
+    plan = plan_build(image, make_facts(compress="zstd", dump_storage="nas"), keep=True)
+    create = find(plan.steps, CreateGuest)
+    assert find(plan.steps, EnsureBase).storage == "tank"
+    assert create.places == (Place(150, IPv4Interface("10.86.3.4/16")),)
+    assert (create.hostname, create.storage, create.disk) == ("forge", "fast", 4.5)
+    assert create.gateway == IPv4Address("10.86.0.9")
+    assert find(plan.steps, Provision).strategy == "linear"
+    assert (find(plan.steps, DumpGuest).storage, find(plan.steps, DumpGuest).compress) == ("nas", "zstd")
+    assert find(plan.steps, PlaceTemplate).directory == PurePosixPath("/srv/templates")
+    assert find(plan.steps, StoreVersion).repository == Path("/srv/repository")
+    assert find(plan.steps, RemoveGuest).keep
+    assert plan.keep
+
+
+def test_the_places_are_the_pool_less_what_guests_and_servers_have() -> None:
+    first = make_facts().network
+    assert first is not None
+    facts = make_facts(vmids=frozenset([900, 902]), addresses=frozenset([first.address_of(901).ip]))
+    reserved = Reserved(frozenset([903]), frozenset([first.address_of(904).ip]))
+    places = find(plan_build(make_image(), facts, reserved=reserved).steps, CreateGuest).places
+    assert places[0] == Place(905, first.address_of(905))
+    assert not {900, 901, 902, 903, 904} & {place.vmid for place in places}
+
+
+@given(st.integers(16, 24), st.integers(0, 255))
+def test_no_two_vmids_of_the_pool_share_an_address_and_none_has_the_gateways(prefix: int, third: int) -> None:
+    network = GuestNetwork("vmbr0", IPv4Interface(f"10.{third}.0.1/{prefix}"))
+    addresses = [network.address_of(vmid) for vmid in POOL]
+    assert len(set(addresses)) == len(POOL)
+    inside = network.gateway.network
+    for address in addresses:
+        assert address.network == inside
+        assert address.ip not in (inside.network_address, inside.broadcast_address, network.gateway.ip)
+        assert int(address.ip) - int(inside.network_address) < inside.num_addresses // 2  # DHCP has the upper half
+
+
+def test_a_vmid_of_ones_own_choice_has_an_address_in_the_network_too() -> None:
+    for vmid in (100, 101, 4711, 999_999_999):
+        place = find(plan_build(make_image(temp_vmid=vmid), make_facts()).steps, CreateGuest).places[0]
+        assert place.address.ip in IPv4Interface("10.86.0.1/16").network
+
+
+def test_a_taken_vmid_is_refused_by_name() -> None:
+    with pytest.raises(NotOurs, match=r"temp_vmid 150 belongs to another guest of pve; it is not touched") as caught:
+        plan_build(make_image(temp_vmid=150), make_facts(vmids=frozenset([150])))
+    assert "/project/images/lxc/vars.yml" in caught.value.hint
+
+
+def test_a_taken_address_is_refused_by_name() -> None:
+    facts = make_facts(addresses=frozenset([IPv4Address("10.86.3.4")]))
+    with pytest.raises(NotOurs, match=r"temp_ip_address 10\.86\.3\.4 belongs to another guest of pve"):
+        plan_build(make_image(temp_ip_address="10.86.3.4/16", temp_gateway="10.86.0.1"), facts)
+
+
+def test_a_full_pool_is_an_error_that_says_so() -> None:
+    with pytest.raises(NotOurs, match="no vmid from 900 to 999 is free on pve"):
+        plan_build(make_image(), make_facts(vmids=frozenset(POOL)))
+
+
+def test_an_address_outside_the_embedded_network_is_refused() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        plan_build(make_image(temp_ip_address="10.10.10.254/24", temp_gateway="10.10.10.1"), make_facts())
+    assert "10.10.10.254/24 is outside the embedded node's network 10.86.0.0/16" in caught.value.detail
+
+
+def test_elsewhere_an_image_must_say_where_its_guest_goes() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        plan_build(make_image(), make_facts(kind="proxmox", network=None))
+    assert "temp_ip_address is missing" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("templates", "appliances", "said"),
+    [
+        (None, [], "from local, or the appliance index"),
+        (["debian-12-standard"], [], "local has it"),
+        (["d12.tar.zst"], ["d12.tar.zst"], "local has d12.tar.zst, the newest of the index"),
+        ([], ["d12.tar.zst"], "local lacks it; the appliance index is asked for it"),
+    ],
+)
+def test_the_reason_for_the_base_step_says_where_it_comes_from(
+    templates: list[str] | None, appliances: list[str], said: str
+) -> None:
+    facts = make_facts(templates=None if templates is None else frozenset(templates), appliances=frozenset(appliances))
+    assert plan_build(make_image(), facts).steps[0].reason == said
+
+
+def test_a_name_that_is_no_host_name_becomes_one() -> None:
+    image = make_image()
+    plan = plan_build(type(image)(**{**image.__dict__, "name": "debian_12.base"}), make_facts())
+    assert find(plan.steps, CreateGuest).hostname == "debian-12-base-build"
