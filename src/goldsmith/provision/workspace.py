@@ -14,12 +14,11 @@ from __future__ import annotations
 import configparser
 import json
 import os
-import secrets
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,11 @@ class Workspace:
 
     root: Path
     sockets: Path
-    mark: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def mark(self) -> str:
+        """What the run's processes are known by; see `processes`."""
+        return str(self.sockets)
 
     @property
     def inventory(self) -> Path:
