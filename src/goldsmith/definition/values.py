@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from ipaddress import IPv4Interface
 
 GIB = 1 << 30
@@ -17,11 +17,30 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 """A login name as Debian's useradd takes it."""
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?\Z")
 """A Debian package (policy 5.6.7), with `:arch` or `=version` where wanted."""
-NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\Z")
-"""A name that is at once a file name, part of a template's name and an OCI repository name."""
+NAME = re.compile(r"(?=.{1,100}\Z)[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*\Z")
+"""A name that is at once a file name, part of a template's name and an OCI repository name (distribution-spec 1.1,
+"Pulling manifests")."""
+API_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?\Z")
+API_USER = re.compile(r"[^\s:/@!]+@[A-Za-z][A-Za-z0-9._-]+\Z")
+"""A user with its realm (PVE 8.4, formats pve-userid and pve-realm)."""
+TOKEN_ID = re.compile(r"([^\s:/@!]+@[A-Za-z][A-Za-z0-9._-]+!)?[A-Za-z][A-Za-z0-9._-]+\Z")
+"""A token's name, alone or with its user (PVE 8.4, format pve-tokenid)."""
+FINGERPRINT = re.compile(r"([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}\Z")
+STRATEGY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
+SIZE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?\Z")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that no name, path or password here has: they break lines or cannot be written as UTF-8."""
 
 DISK_FORM = "<storage>:<size in GiB>, for example local:8"
 CIDR_FORM = "an IPv4 address with its prefix length, for example 10.10.10.254/24"
+
+
+class RenderError(ValueError):
+    """A template that cannot be rendered. The message may hold parts of values: not to be shown for a secret."""
+
+
+class UnknownName(RenderError):
+    """A template that uses something that is not there."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +62,10 @@ def parse_disk_size(text: str) -> DiskSize:
     storage, colon, size = text.partition(":")
     if not colon or not STORAGE.match(storage):
         raise ValueError(f"{text!r} names no storage before a colon")
-    try:
-        gib = Decimal(size)
-    except InvalidOperation as error:
-        raise ValueError(f"the size {size!r} is not a number of GiB") from error
-    if not gib.is_finite() or not Decimal("0.5") <= gib <= 8192:
+    if not SIZE.match(size):
+        raise ValueError(f"the size {size!r} is not a number of GiB (without a unit)")
+    gib = Decimal(size)
+    if not Decimal("0.5") <= gib <= 8192:
         raise ValueError(f"the size {size} is not between 0.5 and 8192 GiB")
     return DiskSize(storage, int(gib * 1024) << 20)
 

@@ -1,0 +1,130 @@
+"""Variables that make sense only together, and the files that they name. Pure but for looking at those files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from goldsmith.definition.image import Origin
+from goldsmith.definition.variables import Variables, accepted_form
+
+NEEDED_WITH_HOST = ("proxmox_api_token_id", "proxmox_api_token_secret", "temp_ip_address", "temp_gateway")
+"""A node asks who calls it, and a guest on a foreign network must be told where it is and how it gets out."""
+DEBIAN_ACCOUNTS = frozenset(
+    {
+        "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data",
+        "backup", "list", "irc", "gnats", "nobody", "_apt", "sshd", "messagebus", "systemd-network",
+    }
+)  # fmt: skip
+"""Accounts of a Debian base system (base-passwd's passwd.master, and those of openssh-server, dbus and systemd)."""
+CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong, and at which variable it is to be shown."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The values that could be read, and what is known about each name."""
+
+    variables: Variables
+    origins: dict[str, Origin]
+    """Where the given ones stand."""
+    faulty: frozenset[str]
+    """Names with a mistake already: nothing more is said about them."""
+    complete: bool
+    """Whether everything was readable: otherwise what seems to be missing may be there."""
+
+    def has(self, *names: str) -> bool:
+        """Tell whether all these values are known."""
+        return all(getattr(self.variables, name) is not None and name not in self.faulty for name in names)
+
+    def lacks(self, name: str) -> bool:
+        """Tell whether a value is surely missing."""
+        return self.complete and name not in self.faulty and getattr(self.variables, name) is None
+
+    def where(self, name: str) -> str:
+        """Return a name with its place: `temp_ip_address (vars.yml:7)`."""
+        origin = self.origins.get(name)
+        return f"{name} ({origin.file.name}:{origin.line})" if origin and origin.line else name
+
+
+def find_mistakes(situation: Situation) -> list[Mistake]:
+    """Return every mistake that several variables make together."""
+    return [mistake for check in CHECKS for mistake in check(situation)]
+
+
+def _check_host(situation: Situation) -> Iterator[Mistake]:
+    if situation.has("proxmox_api_host"):
+        for name in filter(situation.lacks, NEEDED_WITH_HOST):
+            yield Mistake(name, f"{name} is missing; {situation.where('proxmox_api_host')} needs it")
+
+
+def _check_token_user(situation: Situation) -> Iterator[Mistake]:
+    names = ("proxmox_api_token_id", "proxmox_api_user")
+    if not situation.has(*names) or "proxmox_api_user" not in situation.origins:
+        return
+    user, bang, _ = (situation.variables.proxmox_api_token_id or "").partition("!")
+    if bang and user != situation.variables.proxmox_api_user:
+        message = f"the token belongs to {user}, but {situation.where('proxmox_api_user')} is another"
+        yield Mistake("proxmox_api_token_id", f"proxmox_api_token_id: {message}")
+
+
+def _check_gateway(situation: Situation) -> Iterator[Mistake]:
+    gateway, interface = situation.variables.temp_gateway, situation.variables.temp_ip_address
+    if not situation.has("temp_gateway") or gateway is None:
+        return
+    if situation.lacks("temp_ip_address") and not situation.has("proxmox_api_host"):
+        yield Mistake("temp_gateway", "temp_gateway makes no sense without temp_ip_address")
+    if situation.has("temp_ip_address") and interface is not None:
+        fault = _find_gateway_fault(gateway, interface, situation.where("temp_ip_address"))
+        if fault:
+            yield Mistake("temp_gateway", f"temp_gateway {gateway} {fault}")
+
+
+def _find_gateway_fault(gateway: IPv4Address, interface: IPv4Interface, where: str) -> str | None:
+    network = interface.network
+    if gateway not in network:
+        return f"lies outside the network {network} of {where}"
+    if gateway == interface.ip:
+        return f"is the guest's own address, {where}"
+    if network.prefixlen < 31 and gateway in (network.network_address, network.broadcast_address):
+        return f"is not a host's address in the network {network} of {where}"
+    return None
+
+
+def _check_user(situation: Situation) -> Iterator[Mistake]:
+    user = situation.variables.template_user
+    if situation.has("template_user") and user in DEBIAN_ACCOUNTS:
+        yield Mistake("template_user", f"template_user '{user}' is an account that Debian has itself")
+
+
+CHECKS: tuple[Callable[[Situation], Iterator[Mistake]], ...] = (
+    _check_host,
+    _check_token_user,
+    _check_gateway,
+    _check_user,
+)
+
+
+def find_ca_fault(file: Path) -> str | None:
+    """Return what is wrong with a file of certificates, or None."""
+    try:
+        if not file.is_file():
+            return "is no file" if file.exists() else "does not exist"
+        with file.open("rb") as stream:
+            return None if CERTIFICATE_MARK in stream.read(1 << 20) else "holds no certificate in PEM form"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def get_form(name: str) -> str:
+    """Return the form of a variable, for an error about it; empty for a name that is not known."""
+    return accepted_form(name) if name in Variables.model_fields else ""

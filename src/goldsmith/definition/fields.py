@@ -1,0 +1,164 @@
+"""The types of variables: each accepts what YAML or Jinja gives, and says in plain words why it refuses a value.
+
+Numbers and truth values are accepted as text too: that is what Jinja makes of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from goldsmith.base.secrets import Secret
+from goldsmith.definition.values import (
+    API_HOST,
+    PACKAGE,
+    UNPRINTABLE,
+    DiskSize,
+    parse_disk_size,
+    parse_interface,
+)
+
+TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""What Ansible's `bool` filter takes, less the surprising rest."""
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return "empty" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        advice = "; put it in quotes if it is meant as text" if isinstance(value, int | float) else ""
+        raise ValueError(f"is {_kind(value)}, not text{advice}")
+    if not value.strip():
+        raise ValueError("is empty; leave the variable out for its default")
+    if UNPRINTABLE.search(value):
+        raise ValueError("holds a line break or another control character")
+    return value
+
+
+def _secret(value: Any) -> Secret:
+    """Accept text; one line break at its end is dropped: `encrypt_string` and block scalars (`|`) leave one."""
+    text = value.reveal() if isinstance(value, Secret) else value
+    return Secret(_text(text.removesuffix("\n").removesuffix("\r") if isinstance(text, str) else text))
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Accepts text of a pattern; `refused` says what other text is not."""
+
+    pattern: re.Pattern[str]
+    refused: str
+    longest: int = 255
+
+    def check(self, value: Any) -> str:
+        """Return the text, or raise a ValueError that says what is wrong with it."""
+        text = _text(value)
+        if len(text) > self.longest:
+            raise ValueError(f"is longer than {self.longest} characters")
+        if not self.pattern.match(text):
+            raise ValueError(f"{text!r} {self.refused}")
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check before pydantic does."""
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Tell editors the pattern, in the words of ECMAScript."""
+        pattern = self.pattern.pattern.replace(r"\Z", "$").replace("(?P<", "(?<")
+        return {**handler(schema), "pattern": f"^{pattern}"}
+
+
+def _number(lowest: int, highest: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        number = int(value) if isinstance(value, str) and re.match(r"[0-9]{1,12}\Z", value) else value
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise ValueError(f"is {'a fraction' if isinstance(value, float) else _kind(value)}, not a whole number")
+        if not lowest <= number <= highest:
+            raise ValueError(f"{number} is too {'small' if number < lowest else 'large'}")
+        return number
+
+    return check
+
+
+def _whole(lowest: int, highest: int) -> tuple[BeforeValidator, WithJsonSchema]:
+    schema = {"type": "integer", "minimum": lowest, "maximum": highest}
+    return BeforeValidator(_number(lowest, highest)), WithJsonSchema(schema)
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in TRUTH:
+        return TRUTH[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError(f"is {_kind(value)}, not a truth value")
+    return value
+
+
+def _disk(value: Any) -> DiskSize:
+    return value if isinstance(value, DiskSize) else parse_disk_size(_text(value))
+
+
+def _interface(value: Any) -> IPv4Interface:
+    return value if isinstance(value, IPv4Interface) else parse_interface(_text(value))
+
+
+def _address(value: Any) -> IPv4Address:
+    if isinstance(value, IPv4Address):
+        return value
+    text = _text(value)
+    try:
+        return IPv4Address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IPv4 address") from error
+
+
+def _api_host(value: Any) -> str:
+    text = _text(value)
+    match = API_HOST.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a host")
+    if match["port"] and not 0 < int(match["port"]) < 65536:
+        raise ValueError(f"{match['port']} is not a port")
+    return text
+
+
+def _packages(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is {_kind(value)}, not a list")
+    wrong = [item for item in value if not isinstance(item, str) or not PACKAGE.match(item)]
+    if wrong:
+        raise ValueError(f"{', '.join(map(repr, wrong))} cannot be the name of a package")
+    return tuple(value)
+
+
+def _directory(value: Any) -> PurePosixPath:
+    path = value if isinstance(value, PurePosixPath) else PurePosixPath(_text(value))
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{str(path)!r} is not an absolute path")
+    return path
+
+
+_VMID, _UID = _whole(100, 999_999_999), _whole(100, 60_000)
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
+VmId = Annotated[int, _VMID[0], _VMID[1]]
+"""A guest's id (PVE 8.4, format pve-vmid)."""
+Uid = Annotated[int, _UID[0], _UID[1]]
+"""A user id that Debian's base system has not given away (policy 9.2.2: 0 to 99 are)."""
+Truth = Annotated[bool, BeforeValidator(_truth)]
+Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema({"type": "string"})]
+Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
+Disk = Annotated[DiskSize, BeforeValidator(_disk), WithJsonSchema({"type": "string", "pattern": "^[^:]+:[0-9.]+$"})]
+Directory = Annotated[PurePosixPath, BeforeValidator(_directory), WithJsonSchema({"type": "string", "pattern": "^/"})]
+Packages = Annotated[tuple[str, ...], BeforeValidator(_packages)]
+ApiHost = Annotated[str, BeforeValidator(_api_host)]
+SecretText = Annotated[Secret, BeforeValidator(_secret), WithJsonSchema({"type": "string", "writeOnly": True})]
