@@ -34,6 +34,7 @@ _CLEANING = (
     'rm -f "$1"/etc/ssh/ssh_host_*_key*',
     ': > "$1"/etc/machine-id; rm -f "$1"/var/lib/dbus/machine-id "$1"/var/lib/systemd/random-seed',
     'echo localhost > "$1"/etc/hostname; : > "$1"/etc/resolv.conf',
+    'chmod 0644 "$1"/etc/hostname "$1"/etc/resolv.conf',  # mmdebstrap brings them with the caller's modes
     'echo LANG=C.UTF-8 > "$1"/etc/default/locale',
     'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
 )

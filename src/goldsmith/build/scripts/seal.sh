@@ -6,9 +6,11 @@ build_key=$1
 address=$2
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# 1. Who writes logs while the guest shuts down is stopped first (--runtime: forgotten when the guest stops).
+# 1. Who writes logs while the guest shuts down is stopped first (--runtime: forgotten when the guest stops). Systemd
+#    itself writes a line into wtmp for each getty that ends.
 if has systemctl && [ -d /run/systemd/system ]; then
-  systemctl stop rsyslog.service syslog.socket systemd-update-utmp.service 2>/dev/null || true
+  systemctl stop rsyslog.service syslog.socket systemd-update-utmp.service console-getty.service \
+    'container-getty@*.service' 'getty@*.service' 'serial-getty@*.service' 2>/dev/null || true
   systemctl mask --runtime --quiet --now systemd-journald.socket systemd-journald-dev-log.socket \
     systemd-journald-audit.socket systemd-journald.service 2>/dev/null || true
 fi
