@@ -6,7 +6,7 @@ The environment wins over vault.yml, and that over vars.yml. Nothing is rendered
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +46,17 @@ class Collected:
 
 
 def collect_given(directory: Path, environment: Mapping[str, str], vault: Vault) -> Collected:
-    """Read all that is given for the image in a folder. Mistakes are collected, never raised."""
+    """Read all that is given for the image in a folder. Mistakes are collected, never raised.
+
+    A value that another one wins over is not decrypted: with both secrets in the environment, no password is needed.
+    """
     collected = Collected()
     _add_file(collected, directory / VARS_FILE, vault)
     if (directory / VAULT_FILE).exists():
         _add_file(collected, directory / VAULT_FILE, vault)
     _add_environment(collected, environment, Origin(directory / VARS_FILE))
+    _decrypt_values(collected, vault)
     return collected
-
-
-def _add_environment(collected: Collected, environment: Mapping[str, str], origin: Origin) -> None:
-    for name in sorted(SECRETS):
-        value = environment.get(name.upper(), "")
-        if value:
-            collected.values[name] = Given(UnsafeText(value), origin, encrypted=True, variable=name.upper())
-            collected.unreadable.discard(name)
 
 
 def _add_file(collected: Collected, file: Path, vault: Vault) -> None:
@@ -70,17 +66,31 @@ def _add_file(collected: Collected, file: Path, vault: Vault) -> None:
         collected.problems += error.problems
         collected.complete = False
         return
-    problems: list[Problem] = []
     for name, value in source.values.items():
+        collected.values[name] = Given(value, Origin(file, source.line(name)), encrypted)
+
+
+def _add_environment(collected: Collected, environment: Mapping[str, str], origin: Origin) -> None:
+    for name in sorted(SECRETS):
+        value = environment.get(name.upper(), "")
+        if value:
+            collected.values[name] = Given(UnsafeText(value), origin, encrypted=True, variable=name.upper())
+
+
+def _decrypt_values(collected: Collected, vault: Vault) -> None:
+    """Decrypt the `!vault` values; without a password that is one mistake of each file, shown at the first of them."""
+    without_password: set[Path] = set()
+    for name, given in list(collected.values.items()):
         try:
-            plain = _decrypt(value, vault)
+            collected.values[name] = replace(given, value=_decrypt(given.value, vault))
         except VaultError as error:
-            problems.append(_vault_problem(file, source.line(name), f"{name} ", error))
+            del collected.values[name]
             collected.unreadable.add(name)
-            continue
-        collected.values[name] = Given(plain, Origin(file, source.line(name)), encrypted)
-        collected.unreadable.discard(name)
-    collected.problems += _once_per_cause(problems)
+            file = given.origin.file
+            if not isinstance(error, NoPassword) or file not in without_password:
+                collected.problems.append(_vault_problem(file, given.origin.line, f"{name} ", error))
+            if isinstance(error, NoPassword):
+                without_password.add(file)
 
 
 def _read_source(file: Path, vault: Vault) -> tuple[Source, bool]:
@@ -106,12 +116,6 @@ def _vault_problem(file: Path, line: int, what: str, error: VaultError) -> Probl
     if isinstance(error, NoPassword):
         return Problem(file, line, f"{what}is encrypted with ansible-vault, and {error}", PASSWORD_FORM)
     return Problem(file, line, f"{what}{error}", PASSWORD_FORM)
-
-
-def _once_per_cause(problems: list[Problem]) -> list[Problem]:
-    """Without a password no value of a file can be read: that is one mistake, shown at the first of them."""
-    without = [problem for problem in problems if "is encrypted with ansible-vault, and" in problem.message]
-    return [problem for problem in problems if problem not in without[1:]]
 
 
 def _decrypt(value: Any, vault: Vault) -> Any:

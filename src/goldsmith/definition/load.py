@@ -113,7 +113,7 @@ class _Loading:
         self.problems += collected.problems
         self.complete, self.unreadable = collected.complete, frozenset(collected.unreadable)
         self.faulty |= collected.unreadable
-        self.given = {name: given for name, given in collected.values.items() if name not in self.faulty}
+        self.given = collected.values
 
     def _defaults(self) -> dict[str, Any]:
         """Return the defaults that templates may use: those of the model, and the image's name."""
@@ -144,7 +144,7 @@ class _Loading:
     def _resolve_known(self, resolver: Resolver) -> dict[str, Any]:
         """Return the known variables that are given and can be rendered; an empty one has its default."""
         values: dict[str, Any] = {}
-        for name in filter(self.given.__contains__, KNOWN):
+        for name in (known for known in KNOWN if known in self.given and self.given[known].value is not None):
             try:
                 values[name] = resolver.resolve(name)
             except RenderError as error:

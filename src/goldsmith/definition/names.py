@@ -72,8 +72,9 @@ def find_meant(name: str, value: Any) -> str | None:
 def _is_deliberate(name: str, known: str, value: Any) -> bool:
     if name.startswith(f"{known}_") or name.endswith(f"_{known}"):
         return True
-    plural = name in _plurals(known) or known in _plurals(name)
-    return plural and isinstance(value, list | dict) != (known == "apps")
+    if name not in _plurals(known) and known not in _plurals(name):
+        return False
+    return not isinstance(value, list) if known == "apps" else isinstance(value, list | dict)
 
 
 def _plurals(word: str) -> tuple[str, ...]:

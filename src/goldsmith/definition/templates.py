@@ -71,7 +71,8 @@ def _is_expression(tree: nodes.Template, text: str) -> bool:
         return False
     parts = tree.body[0].nodes
     bare = text.strip()
-    return len(parts) == 1 and not isinstance(parts[0], nodes.TemplateData) and bare.startswith("{{")
+    single = len(parts) == 1 and not isinstance(parts[0], nodes.TemplateData)
+    return single and bare.startswith("{{") and bare.endswith("}}")  # a comment beside it is not in the tree
 
 
 def _to_plain(value: Any) -> Any:
