@@ -8,7 +8,7 @@ from pathlib import Path
 
 from passlib.hash import sha512_crypt
 
-from goldsmith.base.files import write_atomic
+from goldsmith.base.files import open_lock, write_atomic
 from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.image import Image
@@ -40,18 +40,15 @@ def read_public_key(private: Path) -> str:
 def ensure_credentials(image: Image) -> Credentials:
     """Return an image's password hash and key; what the user has not given is made once and kept in `.goldsmith/`."""
     notices: list[str] = []
-    password = image.variables.template_password or _ensure_password(image, notices)
-    ssh_key = image.ssh_key or _ensure_ssh_key(image, notices)
-    return Credentials(_ensure_hash(image, password), ssh_key, tuple(notices))
-
-
-def _ensure_folder(image: Image) -> Path:
     image.private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return image.private
+    with open_lock(image.private / "lock", timeout=30, what=f"{image.private}"):  # two builds may begin at once
+        password = image.variables.template_password or _ensure_password(image, notices)
+        ssh_key = image.ssh_key or _ensure_ssh_key(image, notices)
+        return Credentials(_ensure_hash(image, password), ssh_key, tuple(notices))
 
 
 def _ensure_password(image: Image, notices: list[str]) -> Secret:
-    file = _ensure_folder(image) / f"{image.name}.password"
+    file = image.private / f"{image.name}.password"
     if not file.exists():
         write_atomic(file, secrets.token_urlsafe(15) + "\n", mode=0o600)
     notices.append(f"no template_password is given: that of {image.variables.template_user} is in {file}")
@@ -59,7 +56,7 @@ def _ensure_password(image: Image, notices: list[str]) -> Secret:
 
 
 def _ensure_ssh_key(image: Image, notices: list[str]) -> str:
-    file = _ensure_folder(image) / "id_ed25519"
+    file = image.private / "id_ed25519"
     if not file.exists():
         make_key_pair(file, f"{image.variables.template_user}@goldsmith")
     notices.append(f"no ssh_key_file is given, and you have no key in ~/.ssh: {file} is used")
@@ -71,7 +68,7 @@ def _ensure_hash(image: Image, password: Secret) -> Secret:
 
     A new salt each time would make every build differ from the one before.
     """
-    file = _ensure_folder(image) / f"{image.name}.shadow"
+    file = image.private / f"{image.name}.shadow"
     if file.exists():
         known = file.read_text(encoding="utf-8").strip()
         if sha512_crypt.identify(known) and sha512_crypt.verify(password.reveal(), known):
