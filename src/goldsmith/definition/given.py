@@ -15,7 +15,7 @@ from goldsmith.base.secrets import Secret
 from goldsmith.definition.image import VARS_FILE, VAULT_FILE, Origin
 from goldsmith.definition.source import Source, UnsafeText, VaultText, parse_source, read_text
 from goldsmith.definition.variables import SECRETS
-from goldsmith.definition.vault import PASSWORD_FORM, NoPassword, Vault, VaultError, is_encrypted
+from goldsmith.definition.vault import NoPassword, Vault, VaultError, is_encrypted
 
 SHORTEST_SECRET_NUMBER = 4
 """Digits. Shorter numbers of an encrypted file are no secrets: to mask every 22 would make all messages unreadable."""
@@ -114,8 +114,8 @@ def _read_source(file: Path, vault: Vault) -> tuple[Source, bool]:
 
 def _vault_problem(file: Path, line: int, what: str, error: VaultError) -> Problem:
     if isinstance(error, NoPassword):
-        return Problem(file, line, f"{what}is encrypted with ansible-vault, and {error}", PASSWORD_FORM)
-    return Problem(file, line, f"{what}{error}", PASSWORD_FORM)
+        return Problem(file, line, f"{what}is encrypted with ansible-vault, and {error}", error.accepted)
+    return Problem(file, line, f"{what}{error}", error.accepted)
 
 
 def _decrypt(value: Any, vault: Vault) -> Any:

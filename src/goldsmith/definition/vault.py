@@ -29,9 +29,17 @@ DAMAGED = "cannot be decrypted: it is not what ansible-vault writes"
 class VaultError(Exception):
     """Something cannot be decrypted; says why, never what."""
 
+    accepted = PASSWORD_FORM
+
 
 class NoPassword(VaultError):
-    """There is no vault password, or it cannot be had."""
+    """There is no vault password, or it cannot be had: nothing at all can be decrypted."""
+
+
+class AnsibleUnusable(NoPassword):
+    """Ansible itself refuses to start: it reads its ansible.cfg and makes ~/.ansible/tmp as soon as it is imported."""
+
+    accepted = "a home directory and an ansible.cfg with which `ansible-vault view` works"
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,11 @@ class Vault:
 
 def _decrypt(text: str, password: Secret) -> bytes:
     from ansible.errors import AnsibleError  # type: ignore[import-untyped]  # here: 0.2 s that few images need
-    from ansible.parsing.vault import VaultLib, VaultSecret  # type: ignore[import-untyped]
 
+    try:
+        from ansible.parsing.vault import VaultLib, VaultSecret  # type: ignore[import-untyped]
+    except AnsibleError as error:
+        raise AnsibleUnusable(f"Ansible cannot start: {' '.join(str(error).split())}") from error
     library = VaultLib([("default", VaultSecret(password.reveal().encode()))])
     lines = "\n".join(line.strip() for line in text.strip().splitlines())
     try:

@@ -29,7 +29,9 @@ def test_a_public_key_is_taken_without_what_surrounds_it(key: PrivateKey) -> Non
     assert parse_public_key(bare) == bare
 
 
-GOOD = make_public()
+GOOD = make_public(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+OTHER = make_public(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64))))
+PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE\n-----END OPENSSH PRIVATE KEY-----\n"
 KIND, BLOB, COMMENT = GOOD.split(" ")
 
 
@@ -38,7 +40,7 @@ KIND, BLOB, COMMENT = GOOD.split(" ")
     [
         ("", "is empty"),
         ("# nothing\n", "is empty"),
-        (f"{GOOD}\n{make_public()}\n", "holds 2 keys, not one"),
+        (f"{GOOD}\n{OTHER}\n", "holds 2 keys, not one"),
         (f'from="10.0.0.1" {GOOD}', "holds no OpenSSH public key of a type that sshd takes"),
         (BLOB, "holds no OpenSSH public key of a type that sshd takes"),
         (f"ssh-dss {BLOB}", "holds no OpenSSH public key of a type that sshd takes"),
@@ -49,8 +51,8 @@ KIND, BLOB, COMMENT = GOOD.split(" ")
         (f"{KIND} not*base64", "holds a damaged ssh-ed25519 key"),
         (f"{KIND} größe", "holds a damaged ssh-ed25519 key"),
         (f"{KIND} {BLOB} me\x1b[2J", "holds control characters"),
-        (make_private(), "holds a private key; give the public one, usually the same name with .pub"),
-        (f"{GOOD}\n{make_private()}", "holds a private key"),
+        (PRIVATE, "holds a private key; give the public one, usually the same name with .pub"),
+        (f"{GOOD}\n{PRIVATE}", "holds a private key"),
         ("PuTTY-User-Key-File-3: ssh-ed25519\n", "holds a private key"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,3 +202,22 @@ def test_a_password_that_cannot_be_had_says_why(place: Place) -> None:
         place.password_file = file
         [problem] = place.fail()
         assert f"the vault password file {file} {reason}" in problem
+
+
+def test_an_ansible_that_cannot_start_is_told_apart_from_a_wrong_password(place: Place) -> None:
+    place.give_password()
+    place.write("", vault=encrypt("template_password: pw\n"))
+    (place.root / "ansible.cfg").write_text("[defaults]\nforks = many\n")
+    program = (
+        "from pathlib import Path; from goldsmith.base.errors import DefinitionError\n"
+        "from goldsmith.definition.load import Surroundings, load_image\n"
+        f"around = Surroundings({{}}, Path({str(place.home)!r}), Path({str(place.password_file)!r}))\n"
+        f"try: load_image(Path({str(place.directory)!r}), around)\n"
+        "except DefinitionError as error: print(error.detail)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=place.root, capture_output=True, text=True, check=True, timeout=60,
+        env={"ANSIBLE_CONFIG": str(place.root / "ansible.cfg"), "HOME": str(place.home), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert "vault.yml:1: is encrypted with ansible-vault, and Ansible cannot start: " in done.stdout
+    assert "'DEFAULT_FORKS'" in done.stdout
