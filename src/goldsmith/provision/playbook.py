@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ from ansible_runner import Runner, RunnerConfig
 
 from goldsmith.base.errors import PlaybookFailed, ProvisionError
 from goldsmith.base.events import Events, Notice
-from goldsmith.provision.access import ensure_python
+from goldsmith.provision.access import USUAL_PYTHON, Access, ensure_python, find_python
 from goldsmith.provision.play import Play, PlaybookOutcome, Target
 from goldsmith.provision.processes import end_marked
 from goldsmith.provision.reading import Reader
@@ -41,6 +42,18 @@ RUNNERS_OWN = (
 )
 """The environment variables by which ansible-runner's callback finds its way."""
 STOP_TIMEOUT = 15.0
+Said = queue.SimpleQueue[dict[str, Any] | int | Exception]
+"""What is heard of a run: its events, then its exit code or why there is none."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One play on its way to one guest."""
+
+    play: Play
+    workspace: Workspace
+    access: Access
+    strategy: Strategy
 
 
 def run_playbook(play: Play, target: Target, *, events: Events, log: Path) -> PlaybookOutcome:
@@ -59,11 +72,8 @@ def run_playbook(play: Play, target: Target, *, events: Events, log: Path) -> Pl
         file = stack.enter_context(_open_log(log))
         workspace = stack.enter_context(open_workspace(play))
         stack.enter_context(_ending(workspace, target))
-        strategy = _choose(play, events)
-        access = open_access(workspace, target)
-        write_inventory(workspace, access, interpreter=ensure_python(access), strategy=strategy)
-        reader = Reader(events, file)
-        code = _run_ansible(play, workspace, strategy, reader)
+        reader, run = Reader(events, file), Run(play, workspace, open_access(workspace, target), _choose(play, events))
+        code = _run_ansible(run, reader)
     _check(reader, code, play=play, target=target, log=log)
     return PlaybookOutcome(
         ok=reader.count("ok", target.host),
@@ -113,13 +123,28 @@ def _ending(workspace: Workspace, target: Target) -> Iterator[None]:
         )
 
 
-def _run_ansible(play: Play, workspace: Workspace, strategy: Strategy, reader: Reader) -> int:
+def _run_ansible(run: Run, reader: Reader) -> int:
     """Run Ansible to its end and return its exit code.
 
-    ansible-runner works in a thread: in the main thread it would take over SIGINT and SIGTERM. This one waits in
+    While it starts, which takes it longer than ssh takes to connect, the guest is asked for its Python. Where that is
+    not the usual one, Ansible is started again; the first one has run no module, and what it said is not read.
+    """
+    with _start(run, USUAL_PYTHON) as said:
+        if find_python(run.access) == USUAL_PYTHON:
+            return _read_all(said, reader)
+    with _start(run, ensure_python(run.access)) as said:
+        return _read_all(said, reader)
+
+
+@contextmanager
+def _start(run: Run, interpreter: str) -> Iterator[Said]:
+    """Start Ansible and hand over what will be heard of it; it has ended after the block.
+
+    ansible-runner works in a thread: in the main thread it would take over SIGINT and SIGTERM. The caller waits in
     short steps, reads, and is where an interrupt arrives.
     """
-    said: queue.SimpleQueue[dict[str, Any] | int | Exception] = queue.SimpleQueue()
+    write_inventory(run.workspace, run.access, interpreter=interpreter, strategy=run.strategy)
+    said: Said = queue.SimpleQueue()
     cancelled = threading.Event()
 
     def take(event: dict[str, Any]) -> bool:
@@ -128,7 +153,7 @@ def _run_ansible(play: Play, workspace: Workspace, strategy: Strategy, reader: R
 
     def work() -> None:
         try:
-            runner = Runner(_configure(play, workspace, strategy), event_handler=take, cancel_callback=cancelled.is_set)
+            runner = Runner(_configure(run), event_handler=take, cancel_callback=cancelled.is_set)
             said.put(int(runner.run()[1]))
         except Exception as error:  # it is raised where it can be seen
             said.put(error)
@@ -136,13 +161,13 @@ def _run_ansible(play: Play, workspace: Workspace, strategy: Strategy, reader: R
     thread = threading.Thread(target=work, name="ansible-runner", daemon=True)
     thread.start()
     try:
-        return _read_all(said, reader)
+        yield said
     finally:
         cancelled.set()
-        _stop(thread, workspace)
+        _stop(thread, run.workspace)
 
 
-def _read_all(said: queue.SimpleQueue[dict[str, Any] | int | Exception], reader: Reader) -> int:
+def _read_all(said: Said, reader: Reader) -> int:
     while True:
         try:
             item = said.get(timeout=POLL)
@@ -167,8 +192,9 @@ def _stop(thread: threading.Thread, workspace: Workspace) -> None:
         thread.join(POLL)
 
 
-def _configure(play: Play, workspace: Workspace, strategy: Strategy) -> RunnerConfig:
+def _configure(run: Run) -> RunnerConfig:
     """Prepare ansible-runner, then put our command and environment in place of what it made of `os.environ`."""
+    play, workspace = run.play, run.workspace
     config = RunnerConfig(
         private_data_dir=str(workspace.root),
         project_dir=str(play.project),
@@ -181,7 +207,7 @@ def _configure(play: Play, workspace: Workspace, strategy: Strategy) -> RunnerCo
     )
     config.prepare()
     own = {name: config.env[name] for name in RUNNERS_OWN}
-    config.env = build_ansible_environment(workspace, play, strategy) | own
+    config.env = build_ansible_environment(workspace, play, run.strategy) | own
     config.command = [
         sys.executable, "-P", str(LAUNCH), "-i", str(workspace.inventory), "-e", f"@{workspace.variables}",
         str(play.playbook),

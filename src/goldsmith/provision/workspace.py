@@ -74,6 +74,7 @@ class Workspace:
         """Write a file that only we can read."""
         path = self.root / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
         return path
