@@ -1,0 +1,144 @@
+"""`goldsmith build`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from goldsmith.base.digest import JsonValue
+from goldsmith.base.errors import GoldsmithError, PlaybookFailed
+from goldsmith.base.events import Events, Notice
+from goldsmith.build.facts import read_facts
+from goldsmith.build.plan import BuildPlan, plan_build
+from goldsmith.build.run import Built, prepare_build, run_build
+from goldsmith.cli.options import Command, Settings, pass_settings
+from goldsmith.cli.output import say, say_document
+from goldsmith.cli.project import state_directory
+from goldsmith.cli.reading import Reading, collect_syntax, find_directories, open_syntax_checks, read_images
+from goldsmith.cli.site import Sites, look_without_node, open_running
+from goldsmith.cli.terminal import open_events
+from goldsmith.definition.image import Image
+
+UNKNOWN = "the node does not run: which templates it has, and which vmids and addresses are taken, is not known yet"
+
+
+@click.command(cls=Command)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--check", is_flag=True, help="Show what would be done and why; nothing is started or changed.")
+@click.option("--keep", is_flag=True, help="Keep the build guest, also after a failure, and say how to enter it.")
+@pass_settings
+def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool) -> None:
+    """Build images: from playbook to version and template.
+
+    An IMAGE is a folder under images/, named as `lxc` or `images/lxc`. Several are built one after the other, and all
+    are checked before the first is begun. Without proxmox_api_host in its vars.yml an image is built on the embedded
+    node of this machine, which is started for it and stopped again.
+
+    On standard output: the reference of the version and the path of the template on the node.
+    """
+    if check:
+        check_images(images, settings, keep=keep)
+    else:
+        build_images(images, settings, keep=keep)
+
+
+def build_images(named: tuple[str, ...], settings: Settings, *, keep: bool) -> None:
+    """Build images. What has been built is said even if a later image fails."""
+    done: list[Built] = []
+    try:
+        with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
+            reading = read_images(find_directories(named, settings.project), settings)
+            reading.check()
+            sites = _open_sites(reading, stack, events)
+            # extend, and not one list at the end: what is done stays done when a later image fails
+            done.extend(build_image(image, reading, sites, events, keep=keep) for image in reading.images)
+    finally:
+        for built in [] if settings.json else done:
+            say(f"{built.version.reference}\n{built.template}")
+
+
+def _open_sites(reading: Reading, stack: ExitStack, events: Events) -> Sites:
+    """Open the first image's node while Ansible reads the playbooks: both take about a second."""
+    sites = Sites(stack, events)
+    with open_syntax_checks(reading.images) as checks:
+        sites.of(reading.images[0])
+        collect_syntax(checks, reading)
+    reading.check()
+    return sites
+
+
+def build_image(image: Image, reading: Reading, sites: Sites, events: Events, *, keep: bool) -> Built:
+    """Build one image."""
+    site, state, log = sites.of(image), state_directory(), choose_log(image)
+    plan = prepare_build(image, site, state=state, events=events, reserved=reading.reserved, keep=keep)
+    try:
+        return run_build(plan, site=site, events=events, state=state, log=log)
+    except GoldsmithError as error:
+        if log.exists() and not isinstance(error, PlaybookFailed):  # that one names the log itself
+            events.emit(Notice(message=f"Ansible's whole output: {log}"))
+        raise
+
+
+def choose_log(image: Image) -> Path:
+    """Return the file for Ansible's output, in a folder that is there."""
+    folder = image.project / "logs"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{image.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan that is not carried out."""
+
+    plan: BuildPlan
+    is_complete: bool
+    """Whether the node was asked."""
+
+
+def check_images(named: tuple[str, ...], settings: Settings, *, keep: bool) -> None:
+    """Show what building would do."""
+    with open_events(settings) as (events, _):
+        reading = read_images(find_directories(named, settings.project), settings)
+        with open_syntax_checks(reading.images) as checks:
+            collect_syntax(checks, reading)
+        reading.check()
+        previews = [preview_image(image, reading, events, keep=keep) for image in reading.images]
+    if settings.json:
+        say_document({"plans": [_describe(preview) for preview in previews]})
+    else:
+        say("\n\n".join(render_preview(preview) for preview in previews))
+
+
+def preview_image(image: Image, reading: Reading, events: Events, *, keep: bool) -> Preview:
+    """Plan an image by what can be known without starting anything."""
+    with open_running(image, events) as site:
+        if site is None:
+            facts = look_without_node(image)
+        else:
+            facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
+        return Preview(plan_build(image, facts, reserved=reading.reserved, keep=keep), site is not None)
+
+
+def render_preview(preview: Preview) -> str:
+    """Render a plan for a person."""
+    plan = preview.plan
+    width = max(len(step.title) for step in plan.steps)
+    steps = [f"  {number:>2}  {step.title:<{width}}  {step.reason}" for number, step in enumerate(plan.steps, start=1)]
+    notes = [*([] if preview.is_complete else [UNKNOWN]), "nothing was changed"]
+    return "\n".join([f"{plan.image.name} on {plan.node} ({plan.kind}):", *steps, *notes])
+
+
+def _describe(preview: Preview) -> JsonValue:
+    steps: list[JsonValue] = [{"step": step.title, "reason": step.reason} for step in preview.plan.steps]
+    plan = preview.plan
+    return {
+        "image": plan.image.name,
+        "node": plan.node,
+        "kind": plan.kind,
+        "node_was_asked": preview.is_complete,
+        "steps": steps,
+    }

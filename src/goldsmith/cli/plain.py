@@ -1,0 +1,62 @@
+"""The story as plain lines, for logs and pipes: one for each event, in ASCII of our own, without control characters.
+
+A transfer is told of every ten seconds only: it reports ten times in one.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from threading import RLock
+from typing import TextIO
+
+from goldsmith.base.events import Event, PlaybookTask, StepFailed, StepFinished, StepStarted, Transfer
+from goldsmith.cli.words import Line, clean, render_end, render_number, render_other, render_task, render_transfer
+
+TRANSFER_SECONDS = 10.0
+
+
+class PlainStory:
+    """Writes each event as a line. Events may come from several threads."""
+
+    def __init__(self, stream: TextIO | None = None, *, verbose: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._verbose = verbose
+        self._step: StepStarted | None = None
+        self._told_transfer = 0.0
+        self._lock = RLock()
+
+    def hear(self, event: Event) -> None:
+        """Write an event's line. A reader that has gone does not stop the work."""
+        with self._lock:
+            for line in self._render(event):
+                with suppress(OSError, ValueError):
+                    self._stream.write(f"{line.text}\n")
+                    self._stream.flush()
+
+    def _render(self, event: Event) -> list[Line]:
+        match event:
+            case StepStarted():
+                return self._begin(event)
+            case StepFinished():
+                return [render_end(event, f"{render_number(self._step)}ok: ")]
+            case StepFailed():
+                return [render_end(event, f"{render_number(self._step)}FAILED: ")]
+            case PlaybookTask():
+                return [render_task(event)]
+            case Transfer():
+                return self._render_transfer(event)
+        line = render_other(event, verbose=self._verbose)
+        return [] if line is None else [line]
+
+    def _begin(self, event: StepStarted) -> list[Line]:
+        self._step, self._told_transfer = event, event.time
+        reason = f" ({clean(event.reason)})" if event.reason else ""
+        heading = [Line(f"{clean(event.subject)}: {event.total} steps")] if event.index == 1 and event.subject else []
+        return [*heading, Line(f"{render_number(event)}{clean(event.step)}{reason}")]
+
+    def _render_transfer(self, event: Transfer) -> list[Line]:
+        if event.time - self._told_transfer < TRANSFER_SECONDS:
+            return []
+        self._told_transfer = event.time
+        return [Line(f"  {render_transfer(event)}")]

@@ -1,0 +1,108 @@
+"""Events in words: what is shown of each, for the live terminal and for plain lines alike. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from goldsmith.base.events import (
+    Event,
+    ImageBuilt,
+    LogLine,
+    Notice,
+    PlaybookTask,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+    Transfer,
+    Undone,
+)
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_TASK_STYLES = {"changed": "changed", "failed": "bad", "unreachable": "bad", "ignored": "warning"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the story. `style` is good, bad, warning, changed, quiet, or nothing."""
+
+    text: str
+    style: str = ""
+
+
+def clean(text: str) -> str:
+    """Return foreign text as one line that no terminal obeys: escape sequences and control characters are gone."""
+    return _CONTROLS.sub(" ", _ESCAPES.sub("", text)).strip()
+
+
+def render_seconds(seconds: float) -> str:
+    """Render a duration: `0.4 s`, `2 min 05 s`."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s"
+
+
+def render_bytes(size: float) -> str:
+    """Render bytes: `640 kB`, `182 MB`, `1.2 GB`."""
+    for limit, unit, digits in ((1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0)):
+        if size >= limit:
+            return f"{size / limit:.{digits}f} {unit}"
+    return f"{size:.0f} B"
+
+
+def render_transfer(event: Transfer) -> str:
+    """Render how far a transfer is."""
+    done = f"{clean(event.what)}: {render_bytes(event.done)}"
+    return f"{done} of {render_bytes(event.total)}, {100 * event.done // event.total} %" if event.total else done
+
+
+def render_number(step: StepStarted | None) -> str:
+    """Render a step's place in its plan: `[3/10] `; nothing where it has none."""
+    return f"[{step.index}/{step.total}] " if step is not None and step.total else ""
+
+
+def join(*parts: str) -> str:
+    """Join what there is with two spaces."""
+    return "  ".join(part for part in parts if part)
+
+
+def render_undone(event: Undone) -> Line:
+    """Render a clean-up, in brackets: it is not what happened, only its consequence."""
+    if event.error:
+        return Line(f"[could not remove {clean(event.what)}: {clean(event.error)}]", "bad")
+    return Line(f"[removed {clean(event.what)}]", "quiet")
+
+
+def render_task(event: PlaybookTask) -> Line:
+    """Render a task that has ended; what it said only where that matters."""
+    style = _TASK_STYLES.get(event.outcome, "quiet")
+    said = clean(event.message) if style in ("bad", "warning") else ""
+    return Line("  " + join(f"{event.outcome:<8}", clean(event.task), render_seconds(event.seconds), said), style)
+
+
+def render_end(event: StepFinished | StepFailed, head: str) -> Line:
+    """Render a step's end; `head` is its mark and number."""
+    has_failed = isinstance(event, StepFailed)
+    said = event.message if isinstance(event, StepFailed) else event.result
+    text = join(head + clean(event.step), render_seconds(event.seconds), clean(said))
+    return Line(text, "bad" if has_failed else "good")
+
+
+def render_other(event: Event, *, verbose: bool) -> Line | None:
+    """Render an event that is a line of its own wherever it is shown; None for all that is not."""
+    match event:
+        case Undone():
+            return render_undone(event)
+        case Notice():
+            is_warning = event.level == "warning"
+            return Line(
+                f"{'warning' if is_warning else 'note'}: {clean(event.message)}", "warning" if is_warning else ""
+            )
+        case ImageBuilt():
+            told = f"{event.version} is built: {render_bytes(event.size)}, {render_seconds(event.seconds)}"
+            return Line(clean(told), "good")
+        case LogLine() if verbose and clean(event.line):
+            return Line(f"  {clean(event.source)} | {clean(event.line)}", "quiet")
+    return None
