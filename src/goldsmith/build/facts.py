@@ -51,12 +51,14 @@ class Site:
     network: GuestNetwork | None = None
     """Known for the embedded node; elsewhere the image must say where its guest goes."""
     bridge: str = "vmbr0"
+    identity: str = ""
+    """What stays the same of the node from one start to the next, where host and port do not (the embedded node)."""
 
     @property
     def name(self) -> str:
         """What tells it from other sites, for the journal."""
         connection = self.pve.connection
-        return f"{self.kind}:{connection.host}:{connection.port}:{self.node.name}"
+        return f"{self.kind}:{self.identity or f'{connection.host}:{connection.port}'}:{self.node.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
