@@ -18,8 +18,7 @@ from proxmoxer import ProxmoxAPI
 from goldsmith.node import daemon
 from goldsmith.node.client import NodeAddress
 from goldsmith.node.context import Node
-from goldsmith.node.lxc.runtime import Runtime, release_node
-from goldsmith.node.network import remove_network
+from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.settings import NodeSettings
 
 TASK_SECONDS = 120.0
@@ -73,12 +72,8 @@ class RunningNode:
         wait_until(lambda: daemon.status(self.settings) is None, what="death")
 
     def remove(self) -> None:
-        """Stop the node and take down what is not in its state directory."""
-        daemon.stop(self.settings)
-        for storage in self.node.storages():
-            storage.close()
-        remove_network(self.settings)
-        release_node(self.settings)
+        """Stop the node and remove everything of it."""
+        daemon.remove(self.settings)
 
     def address_of_node(self) -> NodeAddress:
         """Where it listens."""

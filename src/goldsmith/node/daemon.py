@@ -1,4 +1,4 @@
-"""Starting and stopping the node in the background, as root: `python -m goldsmith.node.daemon start|stop`.
+"""Starting, stopping and removing the node, as root: `python -m goldsmith.node.daemon start|stop|remove`.
 
 Who is not root runs that same command line through sudo (`elevated_command`); nothing else of goldsmith needs root.
 """
@@ -22,6 +22,7 @@ from goldsmith.base.errors import GoldsmithError, NodeServiceError
 from goldsmith.base.files import open_lock
 from goldsmith.base.process import Argument, run, start_detached
 from goldsmith.node.client import ClientAccess, NodeAddress, find_access, find_node, grant
+from goldsmith.node.removal import remove_node
 from goldsmith.node.settings import NodeSettings
 
 START_SECONDS = 60.0
@@ -36,7 +37,7 @@ def log_path(state: Path) -> Path:
 
 
 def elevated_command(action: str, settings: NodeSettings, sudo: Sequence[str] = ("sudo", "-n")) -> list[Argument]:
-    """Return the command line that does `start` or `stop` as root; `sudo` is how to become root (empty: we are)."""
+    """Return the command line that does an action as root; `sudo` is how to become root (empty: we are)."""
     text = json.dumps({**asdict(settings), "state": str(settings.state)})
     return [*sudo, sys.executable, "-m", "goldsmith.node.daemon", action, "--settings", text]
 
@@ -142,6 +143,22 @@ def stop(settings: NodeSettings, *, sudo: Sequence[str] = ("sudo", "-n")) -> boo
     return True
 
 
+def remove(settings: NodeSettings, *, sudo: Sequence[str] = ("sudo", "-n")) -> None:
+    """Stop the node and remove it with all its guests and their data. A node that never was is no failure.
+
+    :raises NodeServiceError: something is still in use; see `removal.remove_node`.
+    """
+    if not (settings.state / "settings.json").exists():
+        return
+    if _needs_root(settings):
+        _run_elevated("remove", settings, sudo)
+        return
+    with open_lock(settings.state / "start.lock", timeout=START_SECONDS, what="the embedded node"):
+        if (address := find_node(settings.state)) is not None:
+            _end(address)
+        remove_node(settings)
+
+
 def _end(address: NodeAddress) -> None:
     """End a server: it gets time to finish its answers, then none."""
     with suppress(ProcessLookupError):
@@ -163,13 +180,13 @@ def status(settings: NodeSettings) -> NodeAddress | None:
 def main(arguments: list[str]) -> int:
     """Do what `elevated_command` asks for; errors go to standard error, in full, for who called."""
     parser = argparse.ArgumentParser(prog="goldsmith.node.daemon")
-    parser.add_argument("action", choices=("start", "stop"))
+    parser.add_argument("action", choices=("start", "stop", "remove"))
     parser.add_argument("--settings", required=True)
     chosen = parser.parse_args(arguments)
     values = json.loads(chosen.settings)
     settings = NodeSettings(**{**values, "state": Path(values["state"])})
     try:
-        start(settings) if chosen.action == "start" else stop(settings)
+        {"start": start, "stop": stop, "remove": remove}[chosen.action](settings)
     except GoldsmithError as error:
         sys.stderr.write("\n".join(filter(None, (error.message, error.detail, error.hint))) + "\n")
         return error.exit_code

@@ -1,0 +1,77 @@
+"""A node that is removed is gone: guests that run, their data, mounts, bridge, rules and directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from goldsmith.base.errors import NodeServiceError
+from goldsmith.node import daemon
+from goldsmith.node.settings import NodeSettings
+from tests.lxc.conftest import ensure_template
+from tests.lxc.guests import Guests, RunningNode
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def other(settings: NodeSettings, tmp_path: Path) -> Iterator[RunningNode]:
+    """A second node beside that of the session."""
+    own = replace(
+        settings, state=tmp_path / "node", port=settings.port + 500, host_bridge=f"gsr{os.getpid() % 100000}",
+        network="10.99.0.1/16",
+    )  # fmt: skip
+    running = RunningNode(own)
+    running.start()
+    running.template = ensure_template(running)
+    yield running
+    running.remove()
+
+
+def traces(settings: NodeSettings) -> list[str]:
+    links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
+    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    state = str(settings.state)
+    found = [line for line in Path("/proc/mounts").read_text().splitlines() if state in line]
+    found += [line for line in links.splitlines() if settings.host_bridge in line]
+    found += [line for line in rules.splitlines() if settings.host_bridge in line]
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = command.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        found += [text] if state in text else []
+    return found + ([state] if settings.state.exists() else [])
+
+
+def test_a_removed_node_leaves_nothing(other: RunningNode) -> None:
+    guests = Guests(other)
+    guests(start=True, mp0="local:1,mp=/data")
+    guests()
+    assert traces(other.settings)
+    daemon.remove(other.settings)
+    assert traces(other.settings) == []
+    daemon.remove(other.settings)  # there is none: no failure
+
+
+def test_a_mount_inside_its_directory_stops_the_removal_before_any_file_goes(
+    other: RunningNode, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "precious").write_text("data")
+    place = other.settings.state / "extra"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", str(theirs), str(place)], check=True)
+    try:
+        with pytest.raises(NodeServiceError, match="still mounted; nothing was removed"):
+            daemon.remove(other.settings)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert (theirs / "precious").read_text() == "data"
+    assert (other.settings.state / "settings.json").exists()
