@@ -101,8 +101,8 @@ def _describe_requirements(play: Play) -> JsonValue:
     """Describe what requirements.yml lists, with what of it is installed."""
     file = play.project / "requirements.yml"
     try:
-        listed = load_document(file) if file.is_file() else None
-    except DefinitionError:  # not YAML: `make install` says so
+        listed = load_document(file).value if file.is_file() else None
+    except DefinitionError:  # it is no YAML: ansible-galaxy says so
         return digest_file(file)
     if not listed:
         return None

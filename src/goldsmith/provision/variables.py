@@ -17,6 +17,7 @@ from typing import Any
 
 from goldsmith.base.errors import ProvisionError
 from goldsmith.base.secrets import Secret
+from goldsmith.definition.source import UnsafeText, VaultText
 
 OURS = re.compile(
     r"ansible_(connection|host|port|user|password|private_key(_\w+)?|control_path(_dir)?|host_key_checking"
@@ -48,6 +49,10 @@ def _render(value: Any, name: str) -> str:
     match value:
         case Secret():
             return f"!unsafe {_render_text(value.reveal())}"
+        case UnsafeText():
+            return f"!unsafe {_render_text(value.text)}"
+        case VaultText():  # Ansible decrypts it, if it comes to be used
+            return f"!vault {_render_text(value.text)}"
         case None | bool() | int():
             return json.dumps(value)
         case float():

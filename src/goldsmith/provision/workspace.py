@@ -15,21 +15,24 @@ import configparser
 import json
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from goldsmith.base.files import has_lock_holder, open_lock
 from goldsmith.base.process import build_environment
 from goldsmith.provision.access import Access
 from goldsmith.provision.play import Play, Target
-from goldsmith.provision.processes import MARK
+from goldsmith.provision.processes import MARK, end_marked
 from goldsmith.provision.strategy import Strategy
 from goldsmith.provision.variables import render_variables, split_variables
 
 PREFIX = "goldsmith-play-"
+SOCKETS = "s"
 SOCKET_ROOM = 50
 """Longest path of a directory for sockets: theirs have at most 107 bytes (unix(7)), and ssh adds 17 in making one."""
 PASSED_ON = (
@@ -82,10 +85,16 @@ class Workspace:
 
 @contextmanager
 def open_workspace(play: Play) -> Iterator[Workspace]:
-    """Make the private directory with the play's variables; it is gone after the block."""
+    """Make the private directory with the play's variables; it is gone after the block.
+
+    Directories of runs that were killed go too: they hold secrets.
+    """
+    _remove_deserted()
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
-        sockets = root / "s"
+        stack.enter_context(open_lock(root / "lock.new"))
+        (root / "lock.new").rename(root / "lock")  # so that it is held whenever it is seen
+        sockets = root / SOCKETS
         if len(os.fsencode(sockets)) > SOCKET_ROOM:
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp")))
         sockets.mkdir(mode=0o700, exist_ok=True)
@@ -95,6 +104,14 @@ def open_workspace(play: Play) -> Iterator[Workspace]:
         workspace.write("ansible.cfg", "")
         workspace.write("env/settings", json.dumps({"pexpect_timeout": POLL, "suppress_output_file": True}))
         yield workspace
+
+
+def _remove_deserted() -> None:
+    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # another user's, or just going
+            if (root / "lock").is_file() and not has_lock_holder(root / "lock"):
+                end_marked(str(root / SOCKETS))
+                shutil.rmtree(root, ignore_errors=True)
 
 
 def write_inventory(workspace: Workspace, access: Access, *, interpreter: str, strategy: Strategy) -> None:

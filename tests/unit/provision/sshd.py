@@ -47,7 +47,10 @@ def open_sshd(folder: Path) -> Iterator[Target]:
     config.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where root's sshd goes to live without rights
-    with subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=(folder / "sshd.log").open("w")) as process:
+    with (
+        (folder / "sshd.log").open("w") as log,
+        subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log) as process,
+    ):
         try:
             wait_for(port, process)
             yield Target(HOST, "127.0.0.1", folder / "key", folder / "known_hosts", port=port, user=getpass.getuser())
