@@ -75,3 +75,28 @@ def test_a_mount_inside_its_directory_stops_the_removal_before_any_file_goes(
         subprocess.run(["umount", str(place)], check=True)
     assert (theirs / "precious").read_text() == "data"
     assert (other.settings.state / "settings.json").exists()
+
+
+def held(settings: NodeSettings) -> list[str]:
+    """What of the machine a node holds: everything but its directory."""
+    return [found for found in traces(settings) if found != str(settings.state)]
+
+
+def test_a_stopped_node_without_running_guests_holds_nothing_and_has_everything_again_when_it_starts(
+    other: RunningNode,
+) -> None:
+    guest = Guests(other)(start=True)
+    guest.shutdown()
+    daemon.stop(other.settings)
+    assert held(other.settings) == []
+    other.start()
+    assert guest.start().wait_booted().sh("id -u") == "0"
+
+
+def test_a_stopped_node_keeps_what_a_running_guest_needs(other: RunningNode) -> None:
+    guest = Guests(other)(start=True).wait_booted()
+    daemon.stop(other.settings)
+    assert held(other.settings)
+    assert "10.99.0.1" in guest.sh("ip neigh; ip route")
+    other.start()
+    assert guest.status == "running"

@@ -22,7 +22,7 @@ from goldsmith.base.errors import GoldsmithError, NodeServiceError
 from goldsmith.base.files import open_lock
 from goldsmith.base.process import Argument, run, start_detached
 from goldsmith.node.client import ClientAccess, NodeAddress, find_access, find_node, grant
-from goldsmith.node.removal import remove_node
+from goldsmith.node.removal import remove_node, rest_node
 from goldsmith.node.settings import NodeSettings
 
 START_SECONDS = 60.0
@@ -132,14 +132,20 @@ def _tail(state: Path) -> str:
 
 
 def stop(settings: NodeSettings, *, sudo: Sequence[str] = ("sudo", "-n")) -> bool:
-    """Stop the node; guests and tasks go on. Tell whether it ran."""
+    """Stop the node; guests and tasks go on. Tell whether it ran.
+
+    Without any, the machine gets back what the node held of it: bridge, rules, mounts.
+    """
     address = find_node(settings.state)
     if address is None:
         return False
     if _needs_root(settings):
         _run_elevated("stop", settings, sudo)
         return True
-    _end(address)
+    with open_lock(settings.state / "start.lock", timeout=START_SECONDS, what="the embedded node"):
+        _end(address)
+        if settings.with_guests:
+            rest_node(settings)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Taking a node away for good: its guests with all their data, its network, its directory."""
+"""Giving back what a node holds of the machine: some of it when it stops, all of it when it is removed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,22 @@ from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.runtime import Runtime, release_node
 from goldsmith.node.network import remove_network
 from goldsmith.node.settings import NodeSettings
+from goldsmith.node.tasks import TaskStore
 
 STOP_SECONDS = 30.0
+
+
+def rest_node(settings: NodeSettings) -> None:
+    """Take down bridge, rules and mounts of a node whose server has ended, unless guests or tasks still need them.
+
+    The next start brings them up again.
+    """
+    node = Node(settings)
+    if TaskStore(node.tasks).list_active() or any(Runtime(node, vmid).is_running() for vmid in list_vmids(node)):
+        return
+    for storage in node.storages():
+        storage.close()
+    remove_network(settings)
 
 
 def remove_node(settings: NodeSettings) -> None:
