@@ -18,7 +18,7 @@ from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_json, tell
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.reading import make_surroundings
-from goldsmith.cli.site import Sites, split_host
+from goldsmith.cli.site import Sites, load_node_settings, split_host
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.image import Image
@@ -88,8 +88,8 @@ class Cleaner:
         remove_kept(kept, site, self._state, self._events)
 
     def _find_site(self, name: str) -> Site | None:
-        """Return the site of a journal's name for it, `embedded:127.0.0.1:8006:pve`; None if we cannot get there."""
-        if name.startswith("embedded:"):
+        """Return the site of a journal's name for it, `embedded:/var/lib/...:pve`; None if we cannot get there."""
+        if name.startswith(f"embedded:{load_node_settings().state}:"):
             return self._sites.embedded()
         return next((self._sites.of(image) for image in self._list_images() if name.startswith(_prefix(image))), None)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from goldsmith.artifacts.record import BuildRecord, render_record, render_time
 from goldsmith.artifacts.repository import Repository, Version, open_repository
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import DefinitionError, VersionNotFound
-from goldsmith.base.events import Events, Transfer
+from goldsmith.base.events import Transfer
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.reading import make_surroundings
+from goldsmith.cli.signals import catch_signals
 from goldsmith.cli.table import render_pairs, render_table
 from goldsmith.cli.terminal import open_events
 from goldsmith.cli.words import render_bytes, render_seconds
@@ -25,6 +28,7 @@ from goldsmith.definition.images import list_images
 from goldsmith.definition.load import load_image
 
 DEFAULT_REPOSITORY = "repository"
+PROGRESS_SECONDS = 0.1
 repository_option = click.option(
     "--repository",
     type=click.Path(path_type=Path, file_okay=False),
@@ -97,8 +101,7 @@ def export(settings: Settings, reference: str, directory: Path, repository: Path
     stored = get_stored(reference, settings, repository)
     version = stored.version
     target = choose_template_path(directory, version.name, version.tag.partition(".")[0])
-    with open_events(settings) as (events, _):
-        watch = _watch(events, target.name, version.size)
+    with _open_progress(settings, target.name, version.size) as watch:
         template = write_template(stored.repository, version, target, on_bytes=watch)
     if settings.json:
         say_document({"path": str(template.path.absolute()), "digest": template.digest, "size": template.size})
@@ -106,8 +109,22 @@ def export(settings: Settings, reference: str, directory: Path, repository: Path
         say(str(template.path))
 
 
-def _watch(events: Events, what: str, total: int) -> Callable[[int], None]:
-    return lambda done: events.emit(Transfer(what=what, done=min(done, total), total=total))
+@contextmanager
+def _open_progress(settings: Settings, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a transfer is, a few times a second; with `--json`, where one document is wanted, not at all."""
+    if settings.json:
+        with catch_signals():
+            yield lambda _: None
+        return
+    with open_events(settings) as (events, _):
+        last = [0.0]
+
+        def watch(done: int) -> None:
+            if (now := time.monotonic()) - last[0] >= PROGRESS_SECONDS:
+                last[0] = now
+                events.emit(Transfer(what=what, done=min(done, total), total=total))
+
+        yield watch
 
 
 def find_repositories(settings: Settings, named: Path | None) -> list[Repository]:
@@ -190,9 +207,13 @@ def _describe_record(record: BuildRecord) -> dict[str, str]:
         "built": f"in {render_seconds(record.seconds)} on {record.node_kind} {record.node_version}".rstrip(),
         "build": record.build_id,
         "tools": "\n".join(f"{name} {version}" for name, version in sorted(record.tools.items())),
-        "variables": "\n".join(f"{name}: {value}" for name, value in sorted(record.variables.items())),
+        "variables": "\n".join(f"{name}: {_render_value(value)}" for name, value in sorted(record.variables.items())),
         "packages": "\n".join(f"{package.name} {package.version}" for package in record.packages),
     }
+
+
+def _render_value(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def describe(stored: Stored, *, whole: bool = False) -> JsonValue:

@@ -43,9 +43,17 @@ REFRESHES = 8
 BAR_WIDTH = 30
 
 
+class PatientConsole(Console):
+    """A console that falls silent when its reader has gone; rich's own ends the program, even while it undoes."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing any more."""
+        self.quiet = True
+
+
 def open_console(*, color: bool) -> Console:
     """Return standard error as rich sees it."""
-    return Console(stderr=True, no_color=not color, highlight=False, markup=False, emoji=False)
+    return PatientConsole(stderr=True, no_color=not color, highlight=False, markup=False, emoji=False)
 
 
 class LiveStory:
@@ -63,6 +71,7 @@ class LiveStory:
         self._transfer: Transfer | None = None
         self._step_since = self._task_since = clock()
         self._note = ""
+        self._live: Live | None = None
         self._lock = RLock()
 
     @contextmanager
@@ -73,9 +82,11 @@ class LiveStory:
             refresh_per_second=REFRESHES, redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
         live.start()
+        self._live = live
         try:
             yield
         finally:
+            self._live = None
             with suppress(OSError):  # the terminal may have gone
                 live.stop()
 
@@ -89,6 +100,8 @@ class LiveStory:
             line = self._follow(event)
             if line is not None:
                 self._console.print(Text(line.text, STYLES[line.style]), soft_wrap=True)
+                if self._live is not None:
+                    self._live.refresh()  # else what has just ended would stand below for a moment longer
 
     def _follow(self, event: Event) -> Line | None:
         """Take an event into account, and return what stays of it on the screen."""

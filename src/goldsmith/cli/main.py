@@ -22,8 +22,8 @@ from goldsmith.cli.project import state_directory
 
 UNEXPECTED = 70
 """Exit code of a fault in goldsmith itself (EX_SOFTWARE of sysexits.h)."""
-READER_GONE = 141
-"""What a shell reports of a program that SIGPIPE has ended."""
+READER_GONE = 1
+"""As click has it."""
 
 SURROUNDINGS = {
     errno.ENOSPC: "make room there, then run the command again",
@@ -80,8 +80,6 @@ def _run(arguments: list[str], masker: Masker) -> int:
         return _report(_as_ours(error), arguments)
     except (KeyboardInterrupt, click.Abort):
         return _report(Interrupted(), arguments)
-    except BrokenPipeError:
-        return READER_GONE
     except OSError as error:
         if error.errno not in SURROUNDINGS:
             return _report_crash(error, masker, arguments)

@@ -86,7 +86,7 @@ def stop(settings: Settings, force: bool) -> None:
     chosen = load_node_settings()
     with catch_signals():
         found = look_at_node(chosen)
-        has_run = stop_node(chosen, state_directory(), force=force)
+        has_run = stop_node(chosen, force=force)
     running = [guest for guest in found.guests if guest.running] if found else []
     if settings.json:
         say_document({"stopped": has_run, "running_guests": [guest.vmid for guest in running]})

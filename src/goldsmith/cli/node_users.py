@@ -54,7 +54,7 @@ class NodeMark:
         return False
 
     def remove(self) -> None:
-        """Forget it: the node has ended, or somebody wants it to stay."""
+        """Forget it: somebody wants the node to stay."""
         self._path.unlink(missing_ok=True)
 
 
@@ -142,8 +142,7 @@ def _stop_if_last(settings: NodeSettings, mark: NodeMark) -> None:
         return
     try:
         if mark.is_of(find_node(settings.state)):
-            daemon.stop(settings)
-            mark.remove()
+            daemon.stop(settings)  # the mark stays: it means nothing now, and may be that of the next node already
     finally:
         os.close(fd)
 
@@ -155,7 +154,7 @@ def keep_node(settings: NodeSettings, state: Path) -> ClientAccess:
     return access
 
 
-def stop_node(settings: NodeSettings, state: Path, *, force: bool = False) -> bool:
+def stop_node(settings: NodeSettings, *, force: bool = False) -> bool:
     """Stop the node; guests and tasks go on. Tell whether it ran.
 
     :param force: also when a build uses it, which then fails.
@@ -170,9 +169,7 @@ def stop_node(settings: NodeSettings, state: Path, *, force: bool = False) -> bo
             hint="wait until it has ended; `goldsmith node stop --force` makes it fail",
         )
     try:
-        has_run = daemon.stop(settings)
-        NodeMark(settings, state).remove()
-        return has_run
+        return daemon.stop(settings)
     finally:
         if fd is not None:
             os.close(fd)

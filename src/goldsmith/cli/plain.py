@@ -23,7 +23,7 @@ class PlainStory:
         self._stream = stream or sys.stderr
         self._verbose = verbose
         self._step: StepStarted | None = None
-        self._told_transfer = 0.0
+        self._told_transfer: float | None = None
         self._lock = RLock()
 
     def hear(self, event: Event) -> None:
@@ -56,6 +56,8 @@ class PlainStory:
         return [*heading, Line(f"{render_number(event)}{clean(event.step)}{reason}")]
 
     def _render_transfer(self, event: Transfer) -> list[Line]:
+        if self._told_transfer is None:
+            self._told_transfer = event.time
         if event.time - self._told_transfer < TRANSFER_SECONDS:
             return []
         self._told_transfer = event.time

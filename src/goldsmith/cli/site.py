@@ -145,6 +145,7 @@ def make_embedded(settings: NodeSettings, access: ClientAccess, pve: Pve) -> Sit
         compress="0",
         network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
         bridge=settings.bridge,
+        identity=str(settings.state),
     )
 
 
