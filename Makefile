@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd acl attr sudo \
             openssh-client debian-archive-keyring git skopeo
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-lxc test-contract
+.PHONY: help install lxc-image lxc-image-check images check test test-lxc test-contract test-journey
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -26,6 +26,15 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml requirements.yml
 	  $(BIN)/ansible-galaxy role install -r requirements.yml && $(BIN)/ansible-galaxy collection install -r requirements.yml; fi
 	@touch $@
 
+lxc-image: install ## Build images/lxc: a template, and a version in repository/
+	$(BIN)/goldsmith build images/lxc
+
+lxc-image-check: install ## Show what `make lxc-image` would do; changes nothing
+	$(BIN)/goldsmith build images/lxc --check
+
+images: install ## List the versions that were built
+	@$(BIN)/goldsmith images
+
 check: install ## The fast suite: format, lint, types, import contracts, unit tests (no root)
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
@@ -39,4 +48,7 @@ test-contract: install ## Our client against fakepve and the embedded node (root
 test-lxc: install ## The embedded node with real containers (root)
 	$(SUDO) $(BIN)/pytest tests/lxc
 
-test: check test-contract test-lxc ## Every test; needs root or sudo
+test-journey: install ## The command line from end to end (root)
+	$(SUDO) $(BIN)/pytest tests/journey
+
+test: check test-contract test-lxc test-journey ## Every test; needs root or sudo
