@@ -20,6 +20,7 @@ from goldsmith.base.errors import DefinitionError
 from goldsmith.base.files import digest_tree
 from goldsmith.definition.source import load_document
 from goldsmith.provision.play import Play
+from goldsmith.provision.workspace import read_ansible_cfg
 
 IGNORED = frozenset({".git", "__pycache__"})
 IGNORED_AT_TOP = frozenset({"vars.yml", "vault.yml", "tests", "molecule", *IGNORED})
@@ -30,6 +31,8 @@ SHARED = (
     "vars_plugins", "strategy_plugins", "connection_plugins", "plugins",
 )  # fmt: skip
 """What of the project's top is Ansible's by name."""
+CONFIGURED = re.compile(r"(roles|collections)_paths?\Z|library\Z|module_utils\Z|\w+_plugins\Z")
+"""Settings of ansible.cfg that say where content is."""
 UPWARDS = re.compile(r"(?:\.\./)+[^\s'\"{}\[\]|,;]+")
 """A path that leaves its folder, as in `import_tasks: ../common/tasks.yml` or `{{ playbook_dir }}/../common`."""
 LARGEST_TEXT = 1 << 20
@@ -38,7 +41,7 @@ LARGEST_TEXT = 1 << 20
 def digest_content(play: Play) -> Digest:
     """Return the digest of all content of a play. Where the project lies does not matter."""
     image = play.playbook.parent
-    roots = [*_list_top(image), *(play.project / name for name in SHARED)]
+    roots = [*_list_top(image), *(play.project / name for name in SHARED), *_list_configured(play.project)]
     entries: dict[str, JsonValue] = {}
     waiting = [root for root in roots if os.path.lexists(root)]
     while waiting:
@@ -49,6 +52,14 @@ def digest_content(play: Play) -> Digest:
             waiting += _list_led_to(root, play)
     entries["requirements"] = _describe_requirements(play)
     return digest_json(entries)
+
+
+def _list_configured(project: Path) -> list[Path]:
+    """List the folders of roles, collections and plugins that the project's ansible.cfg names inside the project."""
+    settings = read_ansible_cfg(project / "ansible.cfg")
+    texts = [text for name, value in settings.items() if CONFIGURED.match(name) for text in value.split(":")]
+    paths = [project / text.strip() for text in texts if text.strip()]
+    return [path for path in paths if project in path.parents and ".." not in path.parts]
 
 
 def _list_top(folder: Path) -> list[Path]:

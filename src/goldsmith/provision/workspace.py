@@ -183,7 +183,7 @@ def build_ansible_environment(workspace: Workspace, play: Play, strategy: Strate
     }
     if strategy.plugins is not None:
         environment["ANSIBLE_STRATEGY_PLUGINS"] = str(strategy.plugins)
-    settings = _read_defaults(config)
+    settings = read_ansible_cfg(config)
     if "gathering" not in settings:
         environment["ANSIBLE_GATHERING"] = "smart"  # once, not once for each play
     if not {"roles_path", "ANSIBLE_ROLES_PATH"} & {*settings, *environment}:
@@ -202,7 +202,7 @@ def _search_path(project: Path, kind: str) -> str:
     return ":".join([str(project), f"~/.ansible/{kind}", f"/usr/share/ansible/{kind}"])
 
 
-def _read_defaults(config: Path) -> Mapping[str, str]:
+def read_ansible_cfg(config: Path) -> Mapping[str, str]:
     """Read `[defaults]` of an ansible.cfg; one that cannot be read is Ansible's to complain about."""
     parser = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=(";",))
     try:

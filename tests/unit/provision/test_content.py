@@ -30,7 +30,9 @@ FILES = {
     "roles/far/files/vars.yml": "a: 1\n",
     "roles/far/README.md": "text\n",
     "requirements.yml": "roles: [geerlingguy.docker]\ncollections:\n  - name: a.b\n    version: 1.0.0\n",
-    "ansible.cfg": "[defaults]\n",
+    "ansible.cfg": "[defaults]\nroles_path = third:~/.ansible/roles\nlog_path = log/ansible.log\n",
+    "third/party/tasks/main.yml": "[]\n",
+    "log/ansible.log": "x\n",
     "collections/ansible_collections/a/b/MANIFEST.json": '{"version": "1.0.0"}',
     "home/.ansible/roles/geerlingguy.docker/tasks/main.yml": "[]\n",
     "home/.ansible/roles/geerlingguy.docker/meta/.galaxy_install_info": "install_date: today\n",
@@ -39,7 +41,7 @@ FILES = {
 COUNTED = [
     "images/lxc/playbook.yml", "images/lxc/files/README.md", "images/lxc/group_vars/all.yml",
     "images/lxc/roles/near/tasks/main.yml", "images/common/tasks.yml", "images/more/deep.yml",
-    "roles/far/tasks/main.yml", "roles/far/files/vars.yml", "ansible.cfg",
+    "third/party/tasks/main.yml", "roles/far/tasks/main.yml", "roles/far/files/vars.yml", "ansible.cfg",
     "collections/ansible_collections/a/b/MANIFEST.json", "home/.ansible/roles/geerlingguy.docker/tasks/main.yml",
 ]  # fmt: skip
 
