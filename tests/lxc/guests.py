@@ -42,6 +42,23 @@ def has_answer(address: str, port: int = 22, *, seconds: float = 3.0) -> bool:
         return False
 
 
+def list_traces(settings: NodeSettings) -> list[str]:
+    """Everything on this machine that is a node's: interfaces, rules, mounts, processes, its directory."""
+    links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
+    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    state = str(settings.state)
+    found = [line for line in Path("/proc/mounts").read_text().splitlines() if state in line]
+    found += [line for line in links.splitlines() if settings.host_bridge in line]
+    found += [line for line in rules.splitlines() if settings.host_bridge in line]
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = command.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        found += [text] if state in text else []
+    return found + ([state] if settings.state.exists() else [])
+
+
 @dataclass
 class RunningNode:
     """An embedded node of the tests' own: settings, and a client with a token of root@pam."""

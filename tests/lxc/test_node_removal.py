@@ -14,7 +14,7 @@ from goldsmith.base.errors import NodeServiceError
 from goldsmith.node import daemon
 from goldsmith.node.settings import NodeSettings
 from tests.lxc.conftest import ensure_template
-from tests.lxc.guests import Guests, RunningNode
+from tests.lxc.guests import Guests, RunningNode, list_traces
 
 pytestmark = pytest.mark.root
 
@@ -33,29 +33,13 @@ def other(settings: NodeSettings, tmp_path: Path) -> Iterator[RunningNode]:
     running.remove()
 
 
-def traces(settings: NodeSettings) -> list[str]:
-    links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
-    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-    state = str(settings.state)
-    found = [line for line in Path("/proc/mounts").read_text().splitlines() if state in line]
-    found += [line for line in links.splitlines() if settings.host_bridge in line]
-    found += [line for line in rules.splitlines() if settings.host_bridge in line]
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = command.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        found += [text] if state in text else []
-    return found + ([state] if settings.state.exists() else [])
-
-
 def test_a_removed_node_leaves_nothing(other: RunningNode) -> None:
     guests = Guests(other)
     guests(start=True, mp0="local:1,mp=/data")
     guests()
-    assert traces(other.settings)
+    assert list_traces(other.settings)
     daemon.remove(other.settings)
-    assert traces(other.settings) == []
+    assert list_traces(other.settings) == []
     daemon.remove(other.settings)  # there is none: no failure
 
 
@@ -79,7 +63,7 @@ def test_a_mount_inside_its_directory_stops_the_removal_before_any_file_goes(
 
 def held(settings: NodeSettings) -> list[str]:
     """What of the machine a node holds: everything but its directory."""
-    return [found for found in traces(settings) if found != str(settings.state)]
+    return [found for found in list_traces(settings) if found != str(settings.state)]
 
 
 def test_a_stopped_node_without_running_guests_holds_nothing_and_has_everything_again_when_it_starts(

@@ -28,6 +28,9 @@ from goldsmith.pve.ssh import SshAccess, open_ssh_shell
 STATE_VARIABLE = "GOLDSMITH_NODE_STATE"
 """Environment variable: the state directory of the embedded node that is meant."""
 
+TEMPLATE_STORAGE = "plain"
+"""Of the embedded node: a plain directory, whose files can be read also while the node rests."""
+
 
 def load_node_settings(environment: Mapping[str, str] = os.environ) -> NodeSettings:
     """Return the settings of the embedded node that is meant: an existing one's own, else those it would start with.
@@ -146,6 +149,7 @@ def make_embedded(settings: NodeSettings, access: ClientAccess, pve: Pve) -> Sit
         network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
         bridge=settings.bridge,
         identity=str(settings.state),
+        template_storage=TEMPLATE_STORAGE,
     )
 
 
@@ -214,7 +218,7 @@ def look_without_node(image: Image) -> NodeFacts:
         bridge=settings.bridge,
         network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
         dump_storage=variables.proxmox_storage,
-        template_directory=PurePosixPath(settings.state / "storage" / "template" / "cache"),
+        template_directory=PurePosixPath(settings.state / TEMPLATE_STORAGE / "template" / "cache"),
     )
 
 

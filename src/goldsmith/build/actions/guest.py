@@ -14,6 +14,7 @@ from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount, Net
 
 SHUTDOWN_TIMEOUT = 60
+KEPT_TIMEOUT = 60.0
 UNSEALED = "unsealed"
 """The snapshot that a kept guest goes back to."""
 MEMORY = 2048
@@ -106,10 +107,16 @@ def finish_guest(step: RemoveGuest, build: Build) -> str:
 def unseal_guest(build: Build) -> None:
     """Bring a guest that is kept back to what it was before sealing, and running: with the key that opens it."""
     guests, tasks, vmid = build.site.node.guests, build.site.node.tasks, build.guest.vmid
-    if any(snapshot.name == UNSEALED for snapshot in guests.list_snapshots(vmid)):
+    has_snapshot = any(snapshot.name == UNSEALED for snapshot in guests.list_snapshots(vmid))
+    if has_snapshot:
         tasks.wait(guests.rollback(vmid, UNSEALED))
         tasks.wait(guests.delete_snapshot(vmid, UNSEALED))
     tasks.wait(guests.start(vmid))
+    if has_snapshot:
+        await_ssh(build.guest, KEPT_TIMEOUT)
+    else:
+        told = "its storage has no snapshots, so it is sealed: the key is gone, use the node's console (pct enter)"
+        build.events.emit(Notice(message=told, level="warning"))
 
 
 def keep_guest(build: Build) -> None:
