@@ -67,7 +67,7 @@ def _make_options(*, hidden: bool) -> list[click.Option]:
                 "help": "The project; by default the nearest folder upward from here that has images/.",
             },
         ),
-        (["--json"], {"is_flag": True, "hidden": False, "help": "JSON on standard output, one object per line."}),
+        (["--json"], {"is_flag": True, "hidden": False, "help": "JSON on standard output instead of text."}),
         (["--no-color"], {"is_flag": True, "help": "No colors, as with NO_COLOR in the environment."}),
         (["--verbose", "-v"], {"is_flag": True, "help": "Show what the node's tasks write to their logs, too."}),
         (

@@ -35,7 +35,8 @@ def tell(text: str) -> None:
 def shorten_path(path: Path) -> str:
     """Return a path as a person below whose feet it lies would write it."""
     try:
-        return str(path.relative_to(Path.cwd()))
+        here = Path.cwd()
+        return str(path if path == here else path.relative_to(here))
     except (ValueError, OSError):
         return str(path)
 
