@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -97,6 +98,7 @@ def open_workspace(play: Play) -> Iterator[Workspace]:
         sockets = root / SOCKETS
         if len(os.fsencode(sockets)) > SOCKET_ROOM:
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp")))
+            (root / SOCKETS).symlink_to(sockets)  # for who removes it when we are killed
         sockets.mkdir(mode=0o700, exist_ok=True)
         workspace = Workspace(root, sockets)
         workspace.temporary.mkdir(mode=0o700)
@@ -108,10 +110,18 @@ def open_workspace(play: Play) -> Iterator[Workspace]:
 
 def _remove_deserted() -> None:
     for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # another user's, or just going
-            if (root / "lock").is_file() and not has_lock_holder(root / "lock"):
-                end_marked(str(root / SOCKETS))
+        with suppress(OSError):  # just going
+            if _is_ours(root) and (root / "lock").is_file() and not has_lock_holder(root / "lock"):
+                sockets = (root / SOCKETS).resolve()
+                end_marked(str(sockets))
+                shutil.rmtree(sockets, ignore_errors=True)
                 shutil.rmtree(root, ignore_errors=True)
+
+
+def _is_ours(root: Path) -> bool:
+    """Tell whether a directory was made by us: in /tmp anybody may make one of that name, or a link."""
+    status = root.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
 
 
 def write_inventory(workspace: Workspace, access: Access, *, interpreter: str, strategy: Strategy) -> None:

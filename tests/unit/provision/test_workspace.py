@@ -81,10 +81,30 @@ def test_what_a_killed_run_has_left_is_removed_by_the_next(
     with open_workspace(play) as living:
         subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
         (left,) = set(tmp_path.glob("goldsmith-play-*")) - {living.root}
+        sockets = (left / "s").resolve()
         assert "hush" in (left / "variables.yml").read_text()
+        assert sockets.is_dir()
         with open_workspace(play):
             assert not left.exists()
+            assert not sockets.exists()
             assert living.variables.exists()
+
+
+def test_what_looks_like_a_run_but_is_not_ours_is_left_alone(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    theirs, precious = tmp_path / "goldsmith-play-theirs", tmp_path / "precious"
+    precious.mkdir(mode=0o700)
+    for folder in (theirs, precious):
+        folder.mkdir(exist_ok=True)
+        (folder / "lock").touch()
+    theirs.chmod(0o755)  # ours never are; another user's cannot be made without root
+    (theirs / "s").symlink_to(precious)
+    (tmp_path / "goldsmith-play-link").symlink_to(precious)
+    with open_workspace(play):
+        assert (theirs / "lock").exists()
+        assert (precious / "lock").exists()
 
 
 def test_sockets_have_a_short_path_where_the_temporary_directory_has_none(
