@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from goldsmith.base.digest import JsonValue
-from goldsmith.base.errors import GoldsmithError, PlaybookFailed
+from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed
 from goldsmith.base.events import Events, Notice
 from goldsmith.build.facts import read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
@@ -78,7 +78,7 @@ def build_image(image: Image, reading: Reading, sites: Sites, events: Events, *,
     try:
         return run_build(plan, site=site, events=events, state=state, log=log)
     except GoldsmithError as error:
-        if log.exists() and not isinstance(error, PlaybookFailed):  # that one names the log itself
+        if log.exists() and not isinstance(error, PlaybookFailed | Interrupted):  # the first names the log itself
             events.emit(Notice(message=f"Ansible's whole output: {log}"))
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Interface
@@ -10,7 +11,7 @@ import click
 
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import UsageError
-from goldsmith.cli.node_users import keep_node, stop_node
+from goldsmith.cli.node_users import keep_node, remove_node, stop_node
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.project import state_directory
@@ -94,6 +95,36 @@ def stop(settings: Settings, force: bool) -> None:
         say("the embedded node does not run")
     else:
         say("the embedded node has stopped" + (f"; {_count(len(running))} on: {_name(running)}" if running else ""))
+
+
+@node.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also when a build uses it; that build fails.")
+@pass_settings
+def remove(settings: Settings, yes: bool, force: bool) -> None:
+    """Remove the node with all its guests, their data, and its templates."""
+    chosen = load_node_settings()
+    if not (chosen.state / "settings.json").exists():
+        raise UsageError(f"there is no embedded node on {chosen.state}")
+    if not yes:
+        check_consent(f"Remove the embedded node on {chosen.state}, its guests, their data and its templates?")
+    with catch_signals():
+        remove_node(chosen, force=force)
+    if settings.json:
+        say_document({"removed": str(chosen.state)})
+    else:
+        say(f"the embedded node on {chosen.state} is removed")
+
+
+def check_consent(question: str) -> None:
+    """Ask before data is destroyed.
+
+    :raises UsageError: the answer is no, or nobody is there to give one.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("this destroys data and nobody can be asked", hint="--yes is the answer")
+    if not click.confirm(question, err=True):
+        raise UsageError("nothing was removed")
 
 
 def _count(number: int) -> str:

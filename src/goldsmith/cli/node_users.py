@@ -162,14 +162,30 @@ def stop_node(settings: NodeSettings, *, force: bool = False) -> bool:
     """
     if find_node(settings.state) is None:
         return False
+    with _hold_off_builds(settings, force=force):
+        return daemon.stop(settings)
+
+
+def remove_node(settings: NodeSettings, *, force: bool = False) -> None:
+    """Stop the node and remove it with all its guests and templates.
+
+    :param force: also when a build uses it, which then fails.
+    :raises LockTaken: a build uses it.
+    """
+    with _hold_off_builds(settings, force=force):
+        daemon.remove(settings)
+
+
+@contextmanager
+def _hold_off_builds(settings: NodeSettings, *, force: bool) -> Iterator[None]:
     fd = _lock(settings, fcntl.LOCK_EX)
-    if fd is None and not force:
+    if fd is None and find_node(settings.state) is not None and not force:
         raise LockTaken(
             f"a build uses the embedded node on {settings.state}",
-            hint="wait until it has ended; `goldsmith node stop --force` makes it fail",
+            hint="wait until it has ended; with --force it fails",
         )
     try:
-        return daemon.stop(settings)
+        yield
     finally:
         if fd is not None:
             os.close(fd)

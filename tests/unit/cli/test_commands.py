@@ -316,6 +316,19 @@ def test_a_node_is_started_looked_at_and_stopped(settings: NodeSettings, capsys:
     assert capsys.readouterr().out == "the embedded node has stopped\nthe embedded node does not run\n"
 
 
+def test_a_node_is_removed_only_by_who_says_so(settings: NodeSettings) -> None:
+    home = settings.state.parent
+    daemon.start(settings)
+    asked = goldsmith("node", "remove", home=home)
+    assert asked.returncode == 2
+    assert asked.stderr.splitlines()[-1] == "hint: --yes is the answer"
+    assert find_node(settings.state) is not None
+    done = goldsmith("node", "remove", "--yes", home=home)
+    assert done.stdout == f"the embedded node on {settings.state} is removed\n"
+    assert not settings.state.exists()
+    assert goldsmith("node", "remove", "--yes", home=home).returncode == 2
+
+
 def test_a_node_in_json(settings: NodeSettings, capsys: Said) -> None:
     assert run(["node", "status", "--json"]) == 1
     assert document(capsys) == {"state": str(settings.state), "running": False}

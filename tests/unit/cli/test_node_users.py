@@ -15,7 +15,7 @@ import pytest
 from goldsmith.base.errors import Interrupted, LockTaken
 from goldsmith.base.events import Event, Events, Notice
 from goldsmith.cli import node_users
-from goldsmith.cli.node_users import NodeMark, keep_node, open_node, stop_node
+from goldsmith.cli.node_users import NodeMark, keep_node, open_node, remove_node, stop_node
 from goldsmith.node import daemon
 from goldsmith.node.client import find_node
 from goldsmith.node.settings import NodeSettings
@@ -73,6 +73,8 @@ def test_a_node_in_use_is_stopped_by_force_only(settings: NodeSettings, state: P
     with open_node(settings, state, quiet()):
         with pytest.raises(LockTaken, match="a build uses the embedded node"):
             stop_node(settings)
+        with pytest.raises(LockTaken, match="a build uses the embedded node"):
+            remove_node(settings)
         assert find_node(settings.state) is not None
         assert stop_node(settings, force=True)
         assert find_node(settings.state) is None
