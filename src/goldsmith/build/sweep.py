@@ -7,20 +7,16 @@ description or the dump's notes must carry the same build's mark.
 from __future__ import annotations
 
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldsmith.base.errors import ApiFailed, LockTaken
+from goldsmith.base.errors import LockTaken
 from goldsmith.base.events import Events, Undone
 from goldsmith.base.files import open_lock
-from goldsmith.build.actions.guest import remove_guest
 from goldsmith.build.facts import Site
-from goldsmith.build.journal import Entry, find_orphans, has_mark, read_entry
-
-SETTLE_SECONDS = 120.0
-"""How long a guest that a killed build was just creating may take until it is whole."""
+from goldsmith.build.journal import Entry, find_orphans, read_entry
+from goldsmith.build.traces import remove_dumps, remove_guest
 
 
 @dataclass(frozen=True)
@@ -63,36 +59,9 @@ def sweep_orphans(site: Site, state: Path, events: Events) -> None:
 
 
 def _remove_traces(entry: Entry, site: Site, events: Events) -> None:
+    whose = f"left by build {entry.build_id} of {entry.image}"
     for vmid in entry.vmids:
-        if _is_ours(entry, vmid, site):
-            _end_tasks(vmid, site)
-            remove_guest(site, vmid)
-            events.emit(Undone(what=f"guest {vmid}, left by build {entry.build_id} of {entry.image}"))
-    if entry.dump_storage:
-        _remove_dumps(entry, site, events)
-
-
-def _is_ours(entry: Entry, vmid: int, site: Site) -> bool:
-    """Tell whether a guest carries the build's mark; one that is just being created may not carry it yet."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while True:
-        try:
-            config = site.node.guests.get_config(vmid)
-        except ApiFailed:  # no such guest, or none that we may see
-            return False
-        if config.lock != "create" or time.monotonic() > deadline:
-            return has_mark(config.description, entry.build_id)
-        time.sleep(0.2)
-
-
-def _end_tasks(vmid: int, site: Site) -> None:
-    """Stop what still runs on the guest: a dump holds a lock that would make removing it fail."""
-    for upid in site.node.tasks.list_running(vmid):
-        site.node.tasks.stop(upid)
-
-
-def _remove_dumps(entry: Entry, site: Site, events: Events) -> None:
-    for volume in site.node.storage.list_content(entry.dump_storage, "backup"):
-        if has_mark(volume.notes, entry.build_id):
-            site.node.storage.delete_volume(volume.volid)
-            events.emit(Undone(what=f"dump {volume.volid}, left by build {entry.build_id} of {entry.image}"))
+        if remove_guest(site, vmid, entry.build_id):
+            events.emit(Undone(what=f"guest {vmid}, {whose}"))
+    for volid in remove_dumps(site, entry.dump_storage, entry.build_id) if entry.dump_storage else []:
+        events.emit(Undone(what=f"dump {volid}, {whose}"))

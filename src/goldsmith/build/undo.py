@@ -19,23 +19,23 @@ class Undo:
         self._events = events
         self._journal = journal
 
-    def add(self, what: str, action: Callable[[], object], *, told: bool = True) -> Callable[[], None]:
+    def add(self, what: str, action: Callable[[], object]) -> Callable[[], None]:
         """Register the removal of something; the returned function removes it now, once.
 
-        :param told: whether a person is to hear of it.
+        A person hears of it unless `action` returns False: there was nothing to remove.
         """
         pending = [action]
 
         def remove() -> None:
             if pending:
-                self._remove(what, pending.pop(), told)
+                self._remove(what, pending.pop())
 
         self._stack.callback(remove)
         return remove
 
-    def _remove(self, what: str, action: Callable[[], object], told: bool) -> None:
+    def _remove(self, what: str, action: Callable[[], object]) -> None:
         try:
-            action()
+            had_it = action() is not False
         except (GoldsmithError, OSError) as error:
             self._journal.left_behind.append(what)
             self._events.emit(Undone(what=what, error=str(error)))
@@ -43,12 +43,8 @@ class Undo:
             self._journal.left_behind.append(what)
             raise
         else:
-            if told:
+            if had_it:
                 self._events.emit(Undone(what=what))
-
-    def keep_all(self) -> None:
-        """Forget everything: it is somebody else's now."""
-        self._stack.pop_all()
 
     def __enter__(self) -> Undo:
         return self

@@ -15,6 +15,7 @@ from goldsmith.build.git import read_git_state
 from goldsmith.build.journal import render_mark
 from goldsmith.build.play import list_recorded, make_play
 from goldsmith.build.steps import DumpGuest, PlaceTemplate, StoreVersion
+from goldsmith.build.traces import end_tasks, remove_dumps
 from goldsmith.provision.content import digest_content
 from goldsmith.provision.tools import read_tool_versions
 from goldsmith.pve.shell import TargetExists
@@ -22,14 +23,23 @@ from goldsmith.pve.shell import TargetExists
 
 def dump_guest(step: DumpGuest, build: Build) -> str:
     """Let the node dump the guest; the dump goes when it has been stored."""
+    build_id = build.journal.build_id
     build.journal.note_dump(step.storage)
-    notes = f"{build.image.name}\n{render_mark(build.journal.build_id)}"
+    build.remove_dump = build.undo.add("the dump", lambda: _remove_dump(step.storage, build))
     build.dump = build.site.node.backups.create(
-        build.guest.vmid, storage=step.storage, compress=step.compress, notes=notes, on_line=build.hear("vzdump")
+        build.guest.vmid,
+        storage=step.storage,
+        compress=step.compress,
+        notes=f"{build.image.name}\n{render_mark(build_id)}",
+        on_line=build.hear("vzdump"),
     )
-    volid = build.dump.volid
-    build.remove_dump = build.undo.add(f"dump {volid}", lambda: build.site.node.storage.delete_volume(volid))
     return render_size(build.dump.size)
+
+
+def _remove_dump(storage: str, build: Build) -> bool:
+    """Delete the dump, also one that was being made when the build was interrupted."""
+    end_tasks(build.site, build.guest.vmid)
+    return bool(remove_dumps(build.site, storage, build.journal.build_id))
 
 
 def store_version(step: StoreVersion, build: Build) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from goldsmith.base.errors import ApiFailed
 from goldsmith.base.events import Notice
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import make_key_pair
-from goldsmith.build.facts import Site
 from goldsmith.build.guest import BuildGuest, await_ssh, run_script
 from goldsmith.build.journal import TAGS, render_mark
 from goldsmith.build.steps import CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
+from goldsmith.build.traces import LATE_SECONDS, remove_guest
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount, Net
 
@@ -29,15 +28,15 @@ def create_guest(step: CreateGuest, build: Build) -> str:
 
     def make_spec(vmid: int) -> ContainerSpec:
         build.journal.note_vmid(vmid)
+        build.end_guest = build.undo.add(f"build guest {vmid}", lambda: end_guest(build, vmid))
         return specify_guest(step, places[vmid], build, public)
 
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
-    build.end_guest = build.undo.add(f"build guest {spec.vmid}", lambda: end_guest(build, spec.vmid))
     build.guest = BuildGuest(
         spec.vmid, spec.hostname, places[spec.vmid].address, private, build.journal.directory / "known_hosts"
     )
-    tasks.wait(upid, build.hear("create"))
+    tasks.wait(upid, build.hear("create"), stop_if_left=True)
     build.has_guest = True
     return f"guest {spec.vmid}, {build.guest.ip}"
 
@@ -76,23 +75,12 @@ def stop_guest(_step: StopGuest, build: Build) -> str:
     return ""
 
 
-def remove_guest(site: Site, vmid: int) -> None:
-    """Destroy a guest of ours, running or not; one that is gone already is no failure."""
-    try:
-        upid = site.node.guests.destroy(vmid, force=True, purge=True)
-    except ApiFailed as error:
-        if "does not exist" in str(error):
-            return
-        raise
-    site.node.tasks.wait(upid)
-
-
-def end_guest(build: Build, vmid: int) -> None:
-    """Remove the guest, or keep it where that is wanted and there is something to keep."""
-    if build.plan.keep and build.has_guest:
+def end_guest(build: Build, vmid: int) -> bool:
+    """Remove the guest, or keep it where that is wanted and there is something to keep. Tell whether it was removed."""
+    if build.plan.keep and build.has_guest and vmid == build.guest.vmid:
         keep_guest(build)
-    else:
-        remove_guest(build.site, vmid)
+        return False
+    return remove_guest(build.site, vmid, build.journal.build_id, late=0.0 if build.has_guest else LATE_SECONDS)
 
 
 def finish_guest(step: RemoveGuest, build: Build) -> str:

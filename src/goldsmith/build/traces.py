@@ -1,0 +1,74 @@
+"""What a build has on a node, found by its mark and removed: guests and dumps. Used by builds that end and by sweeps.
+
+A call that was interrupted may still do its work on the node, and nobody has its answer; so nothing here relies on
+one. A guest or dump without the build's mark is somebody else's and never touched.
+"""
+
+from __future__ import annotations
+
+import time
+
+from goldsmith.base.errors import ApiFailed
+from goldsmith.build.facts import Site
+from goldsmith.build.journal import has_mark
+from goldsmith.pve.containers import ContainerConfig
+
+SETTLE_SECONDS = 120.0
+"""How long a guest that is being created may take until it is whole and shows whose it is."""
+LATE_SECONDS = 1.0
+"""How long a request that was interrupted on its way may take to show."""
+POLL = 0.1
+
+
+def remove_guest(site: Site, vmid: int, build_id: str, *, late: float = 0.0) -> bool:
+    """Destroy a build's guest, running or not; tell whether there was one.
+
+    :param late: seconds to wait for a guest whose creation may still be on its way.
+    """
+    if not is_ours(site, vmid, build_id, late=late):
+        return False
+    end_tasks(site, vmid)
+    try:
+        upid = site.node.guests.destroy(vmid, force=True, purge=True)
+    except ApiFailed as error:
+        if "does not exist" in str(error):
+            return False
+        raise
+    site.node.tasks.wait(upid)
+    return True
+
+
+def is_ours(site: Site, vmid: int, build_id: str, *, late: float = 0.0) -> bool:
+    """Tell whether a guest carries the build's mark; one that is just being created may not carry it yet."""
+    begun = time.monotonic()
+    while True:
+        config = find_config(site, vmid)
+        waited = time.monotonic() - begun
+        if config is None and waited >= late:
+            return False
+        if config is not None and (config.lock != "create" or waited > SETTLE_SECONDS):
+            return has_mark(config.description, build_id)
+        time.sleep(POLL)
+
+
+def find_config(site: Site, vmid: int) -> ContainerConfig | None:
+    """Return a container's configuration, None where there is no such container (or none that we may see)."""
+    try:
+        return site.node.guests.get_config(vmid)
+    except ApiFailed:
+        return None
+
+
+def end_tasks(site: Site, vmid: int) -> None:
+    """Stop what still runs on a guest of ours: a dump holds a lock that would make removing it fail."""
+    for upid in site.node.tasks.list_running(vmid):
+        site.node.tasks.stop(upid)
+
+
+def remove_dumps(site: Site, storage: str, build_id: str) -> list[str]:
+    """Delete a build's dumps and return their volume ids."""
+    volumes = site.node.storage.list_content(storage, "backup")
+    marked = [volume.volid for volume in volumes if has_mark(volume.notes, build_id)]
+    for volid in marked:
+        site.node.storage.delete_volume(volid)
+    return marked
