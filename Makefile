@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd acl attr sudo \
-            openssh-client debian-archive-keyring git skopeo
+            openssh-client debian-archive-keyring git
 .DEFAULT_GOAL := help
 .PHONY: help install lxc-image lxc-image-check images check test test-lxc test-contract test-journey
 
@@ -35,6 +35,10 @@ lxc-image-check: install ## Show what `make lxc-image` would do; changes nothing
 images: install ## List the versions that were built
 	@$(BIN)/goldsmith images
 
+$(VENV)/.test-packages: $(VENV)/.packages tests/install-packages.sh
+	$(SUDO) tests/install-packages.sh
+	@touch $@
+
 check: install ## The fast suite: format, lint, types, import contracts, unit tests (no root)
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
@@ -51,4 +55,4 @@ test-lxc: install ## The embedded node with real containers (root)
 test-journey: install ## The command line from end to end (root)
 	$(SUDO) $(BIN)/pytest tests/journey
 
-test: check test-contract test-lxc test-journey ## Every test; needs root or sudo
+test: $(VENV)/.test-packages check test-contract test-lxc test-journey ## Every test; needs root or sudo

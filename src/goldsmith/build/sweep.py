@@ -42,7 +42,7 @@ def remove_kept(kept: Kept, site: Site, state: Path, events: Events) -> None:
     directory = state / "kept" / kept.build_id
     entry = read_entry(directory)
     if entry is not None:
-        _remove_traces(entry, site, events)
+        _remove_traces(entry, f"kept from build {entry.build_id} of {entry.image}", site, events)
     shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -54,12 +54,11 @@ def sweep_orphans(site: Site, state: Path, events: Events) -> None:
             if entry is not None and entry.site != site.name:
                 continue
             if entry is not None:
-                _remove_traces(entry, site, events)
+                _remove_traces(entry, f"left by build {entry.build_id} of {entry.image}", site, events)
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _remove_traces(entry: Entry, site: Site, events: Events) -> None:
-    whose = f"left by build {entry.build_id} of {entry.image}"
+def _remove_traces(entry: Entry, whose: str, site: Site, events: Events) -> None:
     for vmid in entry.vmids:
         if remove_guest(site, vmid, entry.build_id):
             events.emit(Undone(what=f"guest {vmid}, {whose}"))

@@ -39,6 +39,7 @@ SURROUNDINGS = {
 COMMANDS = {
     "build": Lazy("goldsmith.cli.build:build", "Build images: from playbook to version and template."),
     "validate": Lazy("goldsmith.cli.validate:validate", "Check everything that can be checked without a node."),
+    "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
     "images": Lazy("goldsmith.cli.images:images", "List, show and export the versions that were built."),
     "node": Lazy("goldsmith.cli.node:node", "Run the embedded node, for machines without a Proxmox."),
     "clean": Lazy("goldsmith.cli.clean:clean", "Remove what killed builds have left, and guests that were kept."),

@@ -178,6 +178,7 @@ def build_ansible_environment(workspace: Workspace, play: Play, strategy: Strate
         MARK: workspace.mark,
         "TMPDIR": str(workspace.temporary if _fits(workspace.temporary) else workspace.sockets),
         "ANSIBLE_CONFIG": str(config),
+        "ANSIBLE_HOME": str(workspace.temporary),  # else it makes ~/.ansible, also for a mere look
         "ANSIBLE_INVENTORY_ENABLED": "yaml",
         "ANSIBLE_LOCAL_TEMP": str(workspace.temporary),
         "ANSIBLE_LOG_PATH": os.devnull,  # its log would be unmasked
