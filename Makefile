@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd acl attr sudo \
+PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd sudo \
             openssh-client debian-archive-keyring git
 .DEFAULT_GOAL := help
 .PHONY: help install lxc-image lxc-image-check images check test test-lxc test-contract test-journey

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from goldsmith.base.events import Event, Events
 from goldsmith.build.facts import GuestNetwork, Site
+from goldsmith.build.journal import MARK
 from goldsmith.build.run import Built, prepare_build, run_build
 from goldsmith.definition.image import Image
 from goldsmith.definition.load import Surroundings, load_image
@@ -90,7 +91,8 @@ class Workshop:
     def find_leftovers(self) -> list[str]:
         """Everything that a build may have left behind on the node or this machine."""
         guests = [f"guest {guest.vmid}" for guest in self.site.pve.list_guests() if "goldsmith-build" in guest.tags]
-        dumps = [volume.volid for volume in self.site.node.storage.list_content("local", "backup")]
+        volumes = self.site.node.storage.list_content("local", "backup")
+        dumps = [volume.volid for volume in volumes if MARK in volume.notes]
         builds = self.state / "builds"
         journals = [str(path) for path in builds.iterdir()] if builds.is_dir() else []
         return guests + dumps + journals

@@ -69,7 +69,7 @@ def held(settings: NodeSettings) -> list[str]:
 def test_a_stopped_node_without_running_guests_holds_nothing_and_has_everything_again_when_it_starts(
     other: RunningNode,
 ) -> None:
-    guest = Guests(other)(start=True)
+    guest = Guests(other)(start=True).wait_booted()
     guest.shutdown()
     daemon.stop(other.settings)
     assert held(other.settings) == []

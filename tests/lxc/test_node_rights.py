@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,3 +99,15 @@ def test_a_token_of_root_is_not_root(node: RunningNode, make_guest: Guests, root
     root_ticket.nodes("pve").lxc(guest.vmid).config.put(features="nesting=1,keyctl=1")
     assert guest.config["features"] == "nesting=1,keyctl=1"
     assert guest.start().wait_booted().run("id", "-u") == "0"
+
+
+def test_no_user_of_the_machine_enters_the_disks_and_dumps_of_guests(node: RunningNode, make_guest: Guests) -> None:
+    guest = make_guest(start=True)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "ls"]
+    for storage in ("local", "plain"):
+        for content in ("images", "backup"):
+            folder = node.node.storage(storage).folder(content)
+            assert folder.is_dir()
+            seen = subprocess.run([*nobody, folder], capture_output=True, text=True, check=False)
+            assert "Permission denied" in seen.stderr
+    assert guest.wait_booted().status == "running"

@@ -73,13 +73,19 @@ class NodeFacts:
     compress: str = "0"
     network: GuestNetwork | None = None
     templates: frozenset[str] | None = None
-    """File names of the templates in the image's storage; None: not known."""
+    """File names of the templates in the storage of the base image; None: not known."""
     appliances: frozenset[str] = frozenset()
     """File names that the index offers for the image's base."""
     vmids: frozenset[int] = frozenset()
     addresses: frozenset[IPv4Address] = frozenset()
     dump_storage: str
     template_directory: PurePosixPath
+
+
+def find_base_storage(base: str, storage: str) -> str:
+    """Return where a base image is looked for: in the storage that its volume id names, else in the image's own."""
+    named, colon, _ = base.partition(":")
+    return named if colon else storage
 
 
 def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
@@ -89,7 +95,8 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
     :raises PveError: the storage does not exist, or none takes dumps.
     """
     site.node.storage.get_storage(storage)
-    templates = frozenset(volume.name for volume in site.node.storage.list_content(storage, "vztmpl"))
+    base_storage = find_base_storage(base, storage)
+    templates = frozenset(volume.name for volume in site.node.storage.list_content(base_storage, "vztmpl"))
     guests = site.pve.list_guests()
     return NodeFacts(
         kind=site.kind,

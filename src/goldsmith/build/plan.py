@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from goldsmith.base.errors import DefinitionError, NotOurs
-from goldsmith.build.facts import POOL, NodeFacts
+from goldsmith.build.facts import POOL, NodeFacts, find_base_storage
 from goldsmith.build.steps import (
     CreateGuest,
     DumpGuest,
@@ -83,7 +83,8 @@ def _list_steps(image: Image, facts: NodeFacts, places: tuple[Place, ...], keep:
 
 
 def _explain_base(image: Image, facts: NodeFacts) -> str:
-    storage, wanted = image.variables.proxmox_storage, image.variables.base_image.rpartition("/")[2]
+    base = image.variables.base_image
+    storage, wanted = find_base_storage(base, image.variables.proxmox_storage), base.rpartition("/")[2]
     if facts.templates is None:
         return f"from {storage}, or the appliance index"
     if wanted in facts.templates:

@@ -6,7 +6,7 @@ from __future__ import annotations
 class ApiFault(Exception):
     """An answer other than 200. In a worker its `reason` becomes the task's `TASK ERROR: ...` line.
 
-    Source of wordings: observed Proxmox VE 8.4 answers (docs/embedded-node.md).
+    Source of wordings: what a real Proxmox VE 8.4 was seen to answer.
     """
 
     def __init__(self, reason: str, *, status: int = 500, errors: dict[str, str] | None = None) -> None:

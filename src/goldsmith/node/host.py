@@ -13,6 +13,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 from goldsmith.base.errors import GoldsmithError
 from goldsmith.base.process import SAFE_PATH, run
@@ -126,7 +127,9 @@ def _find_controllers() -> tuple[int, frozenset[str]]:
 
 
 def _has_apparmor() -> bool:
-    return _read("/sys/module/apparmor/parameters/enabled").strip() == "Y"
+    """Tell whether guests are confined: the kernel does it, by rules that `apparmor_parser` loads."""
+    enabled = _read("/sys/module/apparmor/parameters/enabled").strip() == "Y"
+    return enabled and which("apparmor_parser", path=SAFE_PATH) is not None
 
 
 def _find_free_disk(state: Path) -> int:
@@ -223,7 +226,10 @@ def _judge_groups(host: Host) -> Finding:
 def _judge_apparmor(host: Host) -> Finding:
     if host.has_apparmor:
         return Finding("AppArmor", "ok", "containers are confined by AppArmor")
-    hint = "unprivileged containers are still kept apart by their user ids; do not run privileged ones of strangers"
+    hint = (
+        "where the kernel has it, `apt-get install apparmor` switches it on; without it unprivileged containers are "
+        "still kept apart by their user ids, but do not run privileged ones of strangers"
+    )
     return Finding("AppArmor", "warning", "AppArmor is off: containers are confined by user ids alone", hint)
 
 

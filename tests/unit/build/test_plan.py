@@ -146,6 +146,13 @@ def test_the_reason_for_the_base_step_says_where_it_comes_from(
     assert plan_build(make_image(), facts).steps[0].reason == said
 
 
+def test_a_base_that_is_a_volume_is_looked_for_in_its_own_storage() -> None:
+    plan = plan_build(
+        make_image(base_image="plain:vztmpl/mine.tar.zst"), make_facts(templates=frozenset(["mine.tar.zst"]))
+    )
+    assert plan.steps[0].reason == "plain has it"
+
+
 def test_a_name_that_is_no_host_name_becomes_one() -> None:
     image = make_image()
     plan = plan_build(type(image)(**{**image.__dict__, "name": "debian_12.base"}), make_facts())

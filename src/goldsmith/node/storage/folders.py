@@ -24,6 +24,7 @@ FOLDERS = {
     "vztmpl": "template/cache", "iso": "template/iso", "backup": "dump", "import": "import", "snippets": "snippets",
     "images": "images", "rootdir": "images",
 }  # fmt: skip
+PRIVATE = frozenset(("images", "rootdir", "backup"))
 _DISK = re.compile(r"(?P<kind>vm|base|subvol|basevol)-(?P<vmid>[1-9]\d+)-(?P<rest>[^/\s@]+?)\.(?P<format>raw|subvol)")
 _NUMBER = re.compile(r"(?:vm|base|subvol|basevol)-\d+-disk-(\d+)\.\w+")
 _FILE = re.compile(r"(vztmpl|iso|backup|import|snippets)/([^/\s][^/]*)")
@@ -41,9 +42,16 @@ class FolderStorage:
         self.content = content
 
     def ensure_folders(self) -> None:
-        """Make the folders for what the storage may hold."""
+        """Make the folders for what the storage may hold.
+
+        Guests' files are root's alone: a user of the machine could run a guest's setuid program as root, or read its
+        shadow file from a dump.
+        """
         for content in self.content:
-            self.folder(content).mkdir(parents=True, exist_ok=True)
+            folder = self.folder(content)
+            folder.mkdir(parents=True, exist_ok=True)
+            if content in PRIVATE:
+                folder.chmod(0o700)
 
     def clear_leftovers(self) -> None:
         """Remove what killed work left half done. Nobody may be at work."""
