@@ -89,7 +89,7 @@ class Journey:
         self.node.start()
         found = [f"guest {guest['vmid']}" for guest in self.node.lxc.get()]
         found += [
-            volume["volid"] for volume in self.node.api.nodes("pve").storage("local").content.get(content="backup")
+            volume["volid"] for volume in self.node.api.nodes("pve").storage("plain").content.get(content="backup")
         ]
         if not running:
             daemon.stop(self.node.settings)

@@ -21,6 +21,7 @@ from goldsmith.build.plan import BuildPlan
 from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
 from goldsmith.pve.backup import Backup
+from goldsmith.pve.shell import Shell
 from goldsmith.pve.storage import Volume
 
 
@@ -41,6 +42,8 @@ class Build:
     base: Volume = field(init=False)
     base_digest: Future[Digest] = field(init=False)
     guest: BuildGuest = field(init=False)
+    shell: Shell = field(init=False)
+    """The guest's."""
     has_guest: bool = False
     """Whether the guest's creation has ended well."""
     end_guest: Callable[[], None] = field(init=False)

@@ -51,8 +51,8 @@ class Site:
     network: GuestNetwork | None = None
     """Known for the embedded node; elsewhere the image must say where its guest goes."""
     bridge: str = "vmbr0"
-    template_storage: str = ""
-    """Where finished templates go; by default the image's own storage."""
+    file_storage: str = ""
+    """Where dumps and finished templates go; by default the image's own storage."""
     identity: str = ""
     """What stays the same of the node from one start to the next, where host and port do not (the embedded node)."""
 
@@ -108,8 +108,8 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
         appliances=_read_appliances(site, base, templates),
         vmids=frozenset(guest.vmid for guest in guests),
         addresses=frozenset(_read_addresses(site, guests)),
-        dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), storage).name,
-        template_directory=PurePosixPath(site.node.storage.get_path(site.template_storage or storage))
+        dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), site.file_storage or storage).name,
+        template_directory=PurePosixPath(site.node.storage.get_path(site.file_storage or storage))
         / "template"
         / "cache",
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 from goldsmith.artifacts.record import Package
-from goldsmith.base.errors import GuestError, GuestUnready
-from goldsmith.base.process import Argument, Completed, run
+from goldsmith.base.errors import GuestError, GuestUnready, NodeUnreachable, ShellFailed
+from goldsmith.base.files import write_atomic
+from goldsmith.base.process import run
 from goldsmith.build.scripts import read_script
+from goldsmith.pve.shell import Shell
+from goldsmith.pve.ssh import SshAccess, open_ssh_shell
 
 SSH = 22
 POLL = 0.03
@@ -35,47 +39,50 @@ class BuildGuest:
         """Its address without the prefix length."""
         return str(self.address.ip)
 
-    def ssh_command(self, *words: Argument, strict: bool = True) -> list[Argument]:
-        """Return the ssh command line that runs something in the guest as root.
-
-        Nobody can know the guest's host key before its first boot; the first connection writes it down and all later
-        ones insist on it. That it is the right guest shows in its letting our key in, which is made for it alone.
-        """
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": 5,
-            "GlobalKnownHostsFile": "/dev/null",
-            "IdentitiesOnly": "yes",
-            "IdentityFile": self.private_key,
-            "LogLevel": "ERROR",
-            "StrictHostKeyChecking": "yes" if strict else "accept-new",
-            "UserKnownHostsFile": self.known_hosts,
-        }
-        given = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return ["ssh", "-F", "none", "-T", *given, f"root@{self.ip}", *words]
+    @property
+    def access(self) -> SshAccess:
+        """How its shell is reached: as root, with the build key, and with the host key that was noted."""
+        return SshAccess(self.ip, key_file=self.private_key, known_hosts=self.known_hosts)
 
 
-def await_ssh(guest: BuildGuest, timeout: float) -> None:
-    """Wait until the guest lets the build key in.
+@contextmanager
+def open_guest(guest: BuildGuest, timeout: float) -> Iterator[Shell]:
+    """Wait until the guest lets the build key in, and use its shell while the block runs.
+
+    Nobody can know the guest's host key before its first boot: it is noted when its sshd first answers, and insisted on
+    from then on. That it is the right guest shows in its letting our key in, which is made for it alone.
 
     :param timeout: seconds.
     :raises GuestUnready: it does not in time; says how far it came.
     """
+    with ExitStack() as stack:
+        yield _enter_shell(stack, guest, timeout)
+
+
+def _enter_shell(stack: ExitStack, guest: BuildGuest, timeout: float) -> Shell:
     deadline = time.monotonic() + timeout
     said = f"port {SSH} of {guest.ip} did not answer"
     while time.monotonic() < deadline:
-        if not _answers(guest.ip):
-            time.sleep(POLL)
-            continue
-        done = run(guest.ssh_command("true", strict=False), check=False, timeout=30)
-        if done.returncode == 0:
-            return
-        said = done.stderr.strip() or f"ssh ended with code {done.returncode}"
+        if _answers(guest.ip) and note_host_key(guest):
+            try:
+                return stack.enter_context(open_ssh_shell(guest.access))
+            except (NodeUnreachable, ShellFailed) as error:
+                said = error.detail or error.message
         time.sleep(POLL)
     raise GuestUnready(
         f"guest {guest.vmid} did not let the build key in within {timeout:g} s: {said}",
         hint="does the base image run sshd, and does this machine reach the guest's network?",
     )
+
+
+def note_host_key(guest: BuildGuest) -> bool:
+    """Write down the guest's host keys unless that was done before; tell whether they are known now."""
+    if not guest.known_hosts.exists():
+        keys = run(["ssh-keyscan", "-T", "5", "-t", "ed25519,ecdsa,rsa", guest.ip], check=False).stdout
+        if not keys.strip():
+            return False
+        write_atomic(guest.known_hosts, keys, mode=0o600)
+    return True
 
 
 def _answers(ip: str) -> bool:
@@ -86,24 +93,21 @@ def _answers(ip: str) -> bool:
         return False
 
 
-def run_script(guest: BuildGuest, name: str, *arguments: str) -> Completed:
+def run_script(shell: Shell, name: str, *arguments: str) -> None:
     """Run one of our scripts in the guest.
 
     :raises GuestError: it failed; what it said is in `detail`.
     """
-    words = shlex.join(arguments)
-    command = guest.ssh_command(f"env LC_ALL=C sh -s -- {words}")
-    done = run(command, input=read_script(name), check=False, timeout=SCRIPT_TIMEOUT)
+    done = shell.run(["sh", "-s", "--", *arguments], text=read_script(name), check=False, timeout=SCRIPT_TIMEOUT)
     if done.returncode != 0:
         said = (done.stderr + done.stdout).strip()
         last = said.splitlines()[-1] if said else f"code {done.returncode}"
-        raise GuestError(f"{name} failed in guest {guest.vmid}: {last}", detail=said)
-    return done
+        raise GuestError(f"{name} failed in guest {shell.machine}: {last}", detail=said)
 
 
-def read_packages(guest: BuildGuest) -> tuple[Package, ...]:
+def read_packages(shell: Shell) -> tuple[Package, ...]:
     """Return what dpkg says is installed; nothing for a guest without dpkg."""
-    query = "dpkg-query -W -f '${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\n' 2>/dev/null || true"
-    lines = run(guest.ssh_command(query)).stdout.splitlines()
-    fields = [line.split("\t") for line in lines if line.startswith("installed\t")]
-    return tuple(Package(*field[1:4]) for field in fields if len(field) == 4)
+    fields = "${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\n"
+    lines = shell.run(["dpkg-query", "-W", "-f", fields], check=False).stdout.splitlines()
+    found = [line.split("\t") for line in lines if line.startswith("installed\t")]
+    return tuple(Package(*words[1:4]) for words in found if len(words) == 4)

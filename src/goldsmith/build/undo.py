@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
+from typing import TypeVar
 
 from goldsmith.base.errors import GoldsmithError
 from goldsmith.base.events import Events, Undone
 from goldsmith.build.journal import Journal
+
+T = TypeVar("T")
 
 
 class Undo:
@@ -32,6 +35,10 @@ class Undo:
 
         self._stack.callback(remove)
         return remove
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Use something until the build ends."""
+        return self._stack.enter_context(context)
 
     def _remove(self, what: str, action: Callable[[], object]) -> None:
         try:

@@ -28,8 +28,8 @@ from goldsmith.pve.ssh import SshAccess, open_ssh_shell
 STATE_VARIABLE = "GOLDSMITH_NODE_STATE"
 """Environment variable: the state directory of the embedded node that is meant."""
 
-TEMPLATE_STORAGE = "plain"
-"""Of the embedded node: a plain directory, whose files can be read also while the node rests."""
+FILE_STORAGE = "plain"
+"""Of the embedded node: a plain directory: quicker, and its files can be read also while the node rests."""
 
 
 def load_node_settings(environment: Mapping[str, str] = os.environ) -> NodeSettings:
@@ -149,7 +149,7 @@ def make_embedded(settings: NodeSettings, access: ClientAccess, pve: Pve) -> Sit
         network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
         bridge=settings.bridge,
         identity=str(settings.state),
-        template_storage=TEMPLATE_STORAGE,
+        file_storage=FILE_STORAGE,
     )
 
 
@@ -217,8 +217,8 @@ def look_without_node(image: Image) -> NodeFacts:
         node=settings.name,
         bridge=settings.bridge,
         network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
-        dump_storage=variables.proxmox_storage,
-        template_directory=PurePosixPath(settings.state / TEMPLATE_STORAGE / "template" / "cache"),
+        dump_storage=FILE_STORAGE,
+        template_directory=PurePosixPath(settings.state / FILE_STORAGE / "template" / "cache"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 import time
@@ -109,12 +110,19 @@ def open_ssh_shell(access: SshAccess) -> Iterator[SshShell]:
     :raises ShellFailed: the host key is unknown, the user is refused, or may not become root.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="goldsmith-ssh-")))
+        made = tempfile.TemporaryDirectory(prefix="goldsmith-ssh-", dir=_choose_directory())
+        folder = Path(stack.enter_context(made))
         control = folder / "control"
         _open_master(access, control, stack)
         shell = SshShell(access, control)
         shell.choose_sudo()
         yield shell
+
+
+def _choose_directory(longest: int = 60) -> str:
+    """Return where the connection's socket may lie: a path has 107 bytes at most (unix(7)), and ssh adds 17 to ours."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= longest else "/tmp"  # noqa: S108 - a folder of our own is made in it
 
 
 def _open_master(access: SshAccess, control: Path, stack: ExitStack) -> None:

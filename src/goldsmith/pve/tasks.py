@@ -13,7 +13,7 @@ from goldsmith.pve.answers import Entry, Upid, read_entries
 from goldsmith.pve.door import Parameter
 
 OnLine = Callable[[str], None]
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 """Seconds between two looks: an embedded node's task takes 0.1 s, a real dump minutes."""
 PATIENCE = 120.0
 """Seconds for which a node that has gone away in mid-task is looked for (a restart of pveproxy, a bad network)."""

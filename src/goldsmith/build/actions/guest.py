@@ -5,7 +5,7 @@ from __future__ import annotations
 from goldsmith.base.events import Notice
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import make_key_pair
-from goldsmith.build.guest import BuildGuest, await_ssh, run_script
+from goldsmith.build.guest import BuildGuest, open_guest, run_script
 from goldsmith.build.journal import TAGS, render_mark
 from goldsmith.build.steps import CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_guest
@@ -62,8 +62,8 @@ def specify_guest(step: CreateGuest, place: Place, build: Build, public: str) ->
 def start_guest(step: StartGuest, build: Build) -> str:
     """Start it, wait until it lets us in, and make it ready for the playbook."""
     build.site.node.tasks.wait(build.site.node.guests.start(build.guest.vmid), build.hear("start"))
-    await_ssh(build.guest, step.timeout)
-    run_script(build.guest, "prepare.sh")
+    build.shell = build.undo.enter(open_guest(build.guest, step.timeout))
+    run_script(build.shell, "prepare.sh")
     return f"root@{build.guest.ip}"
 
 
@@ -101,7 +101,8 @@ def unseal_guest(build: Build) -> None:
         tasks.wait(guests.delete_snapshot(vmid, UNSEALED))
     tasks.wait(guests.start(vmid))
     if has_snapshot:
-        await_ssh(build.guest, KEPT_TIMEOUT)
+        with open_guest(build.guest, KEPT_TIMEOUT):
+            pass
     else:
         told = "its storage has no snapshots, so it is sealed: the key is gone, use the node's console (pct enter)"
         build.events.emit(Notice(message=told, level="warning"))

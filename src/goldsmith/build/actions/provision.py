@@ -23,8 +23,8 @@ def provision(_step: Provision, build: Build) -> str:
 def seal(_step: Seal, build: Build) -> str:
     """Note what is installed, then take away what must not be in an image."""
     guest, guests = build.guest, build.site.node.guests
-    build.packages = read_packages(guest)
+    build.packages = read_packages(build.shell)
     if build.plan.keep and guests.has_feature(guest.vmid, "snapshot"):
         build.site.node.tasks.wait(guests.create_snapshot(guest.vmid, UNSEALED))
-    run_script(guest, "seal.sh", read_public_key(guest.private_key), guest.ip)
+    run_script(build.shell, "seal.sh", read_public_key(guest.private_key), guest.ip)
     return f"{len(build.packages)} packages"
