@@ -185,6 +185,18 @@ def test_an_address_that_another_guest_has_is_refused(
     assert workshop.find_leftovers() == []
 
 
+def test_an_address_at_which_any_other_machine_answers_is_refused(workshop: Workshop, node: RunningNode) -> None:
+    bridge, address = node.settings.host_bridge, node.address(249)
+    subprocess.run(["ip", "address", "add", f"{address}/16", "dev", bridge], check=True)
+    try:
+        workshop.write_image(SMALL, f"temp_ip_address: {address}/16\ntemp_gateway: {node.settings.gateway}\n")
+        with pytest.raises(NotOurs, match=f"temp_ip_address {address} belongs to another"):
+            workshop.build()
+    finally:
+        subprocess.run(["ip", "address", "del", f"{address}/16", "dev", bridge], check=True)
+    assert workshop.find_leftovers() == []
+
+
 def test_a_full_disk_where_versions_are_stored_leaves_nothing(workshop: Workshop, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

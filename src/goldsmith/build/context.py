@@ -49,6 +49,7 @@ class Build:
     end_guest: Callable[[], None] = field(init=False)
     """Removes the guest, or hands it over when it is to be kept."""
     packages: tuple[Package, ...] = field(init=False)
+    architecture: str = field(init=False)
     dump: Backup = field(init=False)
     remove_dump: Callable[[], None] = field(init=False)
     version: Version = field(init=False)

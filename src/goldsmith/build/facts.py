@@ -65,7 +65,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
-    """A node as it was found. A node that does not run yet is described by `unknown_facts`."""
+    """A node as it was found. Of one that does not run yet, `templates` are not known, and guests are none."""
 
     kind: str
     node: str

@@ -22,6 +22,7 @@ SSH = 22
 POLL = 0.03
 """Seconds between two looks at the port."""
 SCRIPT_TIMEOUT = 300.0
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,23 @@ def _answers(ip: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def has_answer(ip: str) -> bool:
+    """Tell whether some machine is at an address: one that refuses a connection is there, too."""
+    try:
+        with socket.create_connection((ip, SSH), timeout=0.5):
+            return True
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+
+
+def read_architecture(shell: Shell) -> str:
+    """Return the guest's architecture as OCI names it (image-spec, config: the values of GOARCH)."""
+    machine = shell.run(["uname", "-m"]).stdout.strip()
+    return ARCHITECTURES.get(machine, machine)
 
 
 def run_script(shell: Shell, name: str, *arguments: str) -> None:

@@ -142,7 +142,7 @@ def _check_address(image: Image, facts: NodeFacts) -> None:
         return
     if wanted.ip in facts.addresses:
         raise NotOurs(
-            f"temp_ip_address {wanted.ip} belongs to another guest of {facts.node}; it is not touched",
+            f"temp_ip_address {wanted.ip} belongs to another guest of {facts.node}, or machine; it is not touched",
             hint=f"choose another in {image.vars_file}, or leave it out",
         )
     if facts.network is not None and wanted.ip not in facts.network.gateway.network:

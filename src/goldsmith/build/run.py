@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from goldsmith.artifacts.repository import Version
@@ -14,6 +14,7 @@ from goldsmith.build.actions.provision import provision, seal
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import ensure_credentials
 from goldsmith.build.facts import Site, read_facts
+from goldsmith.build.guest import has_answer
 from goldsmith.build.journal import open_journal
 from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
 from goldsmith.build.steps import (
@@ -54,6 +55,9 @@ def prepare_build(
     """
     sweep_orphans(site, state, events.about(image.name))
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
+    wanted = image.variables.temp_ip_address
+    if wanted is not None and has_answer(str(wanted.ip)):  # the node knows its guests, not the other machines around
+        facts = replace(facts, addresses=facts.addresses | {wanted.ip})
     return plan_build(image, facts, reserved=reserved, keep=keep)
 
 

@@ -49,7 +49,8 @@ def store_version(step: StoreVersion, build: Build) -> str:
         with build.site.shell.open_read(build.dump.path) as stream:
             layer = writer.add_layer(cast(BinaryIO, stream), on_bytes=build.watch(step.title, build.dump.size))
         local_day = datetime.now().astimezone().date()
-        new = NewVersion(name=step.name, layers=(layer,), record=make_record(build), day=local_day)
+        record = make_record(build)
+        new = NewVersion(name=step.name, layers=(layer,), record=record, architecture=build.architecture, day=local_day)
         build.version = writer.put(new)
     return f"{build.version}, {render_size(build.version.size)}"
 
