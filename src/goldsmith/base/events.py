@@ -128,6 +128,18 @@ class ImageBuilt(Event):
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class TestFinished(Event):
+    """A check or test of a guest has ended: `outcome` is passed, failed, skipped or info."""
+
+    kind = "test-finished"
+    __test__ = False  # pytest would take it for a test by its name
+    test: str
+    outcome: str
+    seconds: float = 0.0
+    message: str = ""
+
+
 Listener = Callable[[Event], None]
 
 

@@ -1,0 +1,11 @@
+"""Proving an image on a guest that was made from it: built-in checks of its hygiene, and the user's own tests.
+
+It works on guests that run and let root in over SSH. It never makes, starts or removes one, and stores nothing.
+
+    subject     Subject, open_subject               the guest, and its shell
+    settle      wait_settled                        has it come up?
+    hygiene     run_hygiene(shells, policy, events)   the built-in checks, on one guest or two
+    session     collect_groups, run_session         images/NAME/tests/test_*.py, each session a process of its own
+    goss        run_goss                            images/NAME/tests/goss.yaml
+    outcome     Outcome, Verdict                    what it came to; junit and html render it
+"""
