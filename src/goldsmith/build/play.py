@@ -36,8 +36,10 @@ def list_known(image: Image) -> dict[str, JsonValue]:
 
 
 def _to_plain(value: Any) -> JsonValue:
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else str(value)
 
 

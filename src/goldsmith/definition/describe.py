@@ -59,6 +59,8 @@ def _render_value(value: Any) -> str:
     """Render a default or example as it stands after `name: ` in YAML (all of them are plain there)."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_render_value(item)}" for name, item in value.items()) + "}"
     return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
@@ -78,7 +80,11 @@ def render_json_schema() -> str:
 
 def _render_property(name: str, made: Mapping[str, Any]) -> dict[str, Any]:
     described = _describe(name)
-    form = {key: made[key] for key in ("type", "pattern", "minimum", "maximum", "minLength", "items") if key in made}
+    form = {
+        key: made[key]
+        for key in ("type", "pattern", "minimum", "maximum", "minLength", "items", "properties", "additionalProperties")
+        if key in made
+    }
     forms = [dict(part) for part in made.get("anyOf", [form]) if part != {"type": "null"}]
     shown = {key: made[key] for key in ("default", "examples") if made.get(key) not in (None, [])}
     return {

@@ -148,12 +148,13 @@ def _directory(value: Any) -> PurePosixPath:
     return path
 
 
-_VMID, _UID = _whole(100, 999_999_999), _whole(100, 60_000)
+_VMID, _UID, _SECONDS = _whole(100, 999_999_999), _whole(100, 60_000), _whole(1, 86_400)
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 VmId = Annotated[int, _VMID[0], _VMID[1]]
 """A guest's id (PVE 8.4, format pve-vmid)."""
 Uid = Annotated[int, _UID[0], _UID[1]]
 """A user id that Debian's base system has not given away (policy 9.2.2: 0 to 99 are)."""
+Seconds = Annotated[int, _SECONDS[0], _SECONDS[1]]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema({"type": "string"})]
 Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]

@@ -17,12 +17,14 @@ from goldsmith.definition.fields import (
     Interface,
     Matching,
     Packages,
+    Seconds,
     SecretText,
     Text,
     Truth,
     Uid,
     VmId,
 )
+from goldsmith.definition.hygiene import Limits, Reasons, Users
 from goldsmith.definition.values import (
     API_USER,
     CIDR_FORM,
@@ -196,6 +198,36 @@ class Variables(BaseModel):
         "path of a directory; ~ is your home, other paths are relative to the project",
         "/srv/goldsmith/repository",
         otherwise="repository/ beside images/",
+    )
+    hygiene_skip: Reasons = _known(
+        "Built-in checks of the tests that do not apply to this image, each with the reason. "
+        "The reason is part of the image's test report.",
+        "a mapping from names of checks to reasons",
+        {"no-world-writable": "the spool folder is meant to be open"},
+        default={},
+        otherwise="all checks are made",
+    )
+    hygiene_users: Users = _known(
+        "Accounts with a user id of 1000 or more that the image is meant to have, besides template_user.",
+        "a list of login names",
+        ["deploy", "backup-agent"],
+        default=(),
+        otherwise="none",
+    )
+    hygiene_limits: Limits = _known(
+        "Upper limits for what the tests measure: time-to-ready (seconds), disk-used and memory-used (MiB), "
+        "upgrade-state (packages that could be upgraded).",
+        "a mapping from time-to-ready, disk-used, memory-used or upgrade-state to numbers",
+        {"time-to-ready": 20, "disk-used": 1500},
+        default={},
+        otherwise="they are told, and judge nothing",
+    )
+    test_timeout: Seconds = _known(
+        "How long one of the image's own tests may take, its fixtures and reboots included, before it is stopped and "
+        "counts as failed.",
+        "a whole number of seconds from 1 to 86400",
+        60,
+        default=300,
     )
 
 

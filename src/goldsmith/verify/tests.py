@@ -11,8 +11,6 @@ from goldsmith.definition.image import Image
 
 TESTS_FOLDER = "tests"
 GOSS_FILE = "goss.yaml"
-TEST_SECONDS = 300.0
-"""How long one test may take, unless the image says otherwise; a reboot takes some of it."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class UserTests:
     """images/NAME/tests; it need not exist."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     """For the fixture `variables`: plain values; `Secret`s (nested too) become files that only we can read."""
-    test_timeout: float = TEST_SECONDS
+    test_timeout: float = 300.0
     """Seconds for one test, its fixtures included."""
     session_timeout: float = 3600.0
     """Seconds for all tests of one group."""
@@ -52,4 +50,4 @@ def get_user_tests(image: Image, variables: Mapping[str, Any]) -> UserTests:
 
     :param variables: what its playbook is given too.
     """
-    return UserTests(image.directory / TESTS_FOLDER, variables)
+    return UserTests(image.directory / TESTS_FOLDER, variables, image.variables.test_timeout)

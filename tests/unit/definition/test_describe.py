@@ -80,7 +80,7 @@ def test_the_schema_lets_other_names_and_templates_pass() -> None:
 
 def accepts(name: str, value: object) -> bool:
     """Judge a value by the few words of JSON Schema that ours uses."""
-    kinds = {"string": str, "integer": int, "boolean": bool, "array": list, "null": type(None)}
+    kinds = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict, "null": type(None)}
     return any(
         type(value) is kinds[form["type"]]
         and (not isinstance(value, str) or re.search(form.get("pattern", ""), value) is not None)
