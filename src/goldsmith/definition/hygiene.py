@@ -11,27 +11,27 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from goldsmith.definition.values import UNPRINTABLE, USER
 
-HYGIENE_CHECKS = (
-    "system-running",
-    "no-failed-units",
-    "machine-id",
-    "host-keys",
-    "no-build-key",
-    "no-leftover-users",
-    "no-default-passwords",
-    "root-locked",
-    "no-world-writable",
-    "apt-sources",
-    "no-caches",
-    "no-logs-of-build",
-    "no-random-seed",
-    "no-build-leftovers",
-    "time-to-ready",
-    "disk-used",
-    "memory-used",
-    "upgrade-state",
-)
-"""In the order in which they are reported; goldsmith.verify.hygiene has the code."""
+HYGIENE_CHECKS = {
+    "system-running": "systemd says that the system runs",
+    "no-failed-units": "no unit of systemd has failed",
+    "machine-id": "the machine-id was made when the guest first booted, and no two guests share one",
+    "host-keys": "SSH host keys were made for this guest, and no two guests share one",
+    "no-build-key": "no account lets in a key that was made for a build",
+    "no-leftover-users": "no account with a user id of 1000 or more but those that the variables name",
+    "no-default-passwords": "no account needs no password, or has one that everybody tries first",
+    "root-locked": "root has no password with which anybody could log in",
+    "no-world-writable": "no file or folder may be written by everybody (temporary folders with the sticky bit may)",
+    "apt-sources": "apt has sources that it understands, and none that only the machine of the build reaches",
+    "no-caches": "no package lists and packages of apt lie about",
+    "no-logs-of-build": "no log tells of the guest in which the image was built",
+    "no-random-seed": "no seed of random numbers, and no secret of systemd, is in the image",
+    "no-build-leftovers": "nothing of goldsmith, Ansible or a shell's history is left, and /tmp was empty",
+    "time-to-ready": "how long it took from the order to start until the guest let us in",
+    "disk-used": "what the files of the root file system take",
+    "memory-used": "what all processes take at rest, without the kernel's caches",
+    "upgrade-state": "how many packages the mirror has in a newer version",
+}
+"""What is checked, in the order in which it is reported; goldsmith.verify.hygiene has the code."""
 LIMITED_CHECKS = {
     "time-to-ready": "seconds",
     "disk-used": "MiB",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from goldsmith.definition.image import Image
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -25,3 +27,24 @@ class Policy:
     """From the order to start the guest until it let us in; None where nobody has measured it."""
     network: bool = True
     """Whether the guest reaches its package mirror, so that it can be asked for upgrades."""
+
+
+def make_policy(
+    image: Image,
+    *,
+    made_after: float,
+    own_keys: frozenset[str] = frozenset(),
+    ready_seconds: float | None = None,
+    network: bool = True,
+) -> Policy:
+    """Return what an image's variables say about its guests; see `Policy` for the rest."""
+    variables = image.variables
+    return Policy(
+        users=frozenset({variables.template_user, *variables.hygiene_users}),
+        skip=variables.hygiene_skip,
+        limits=variables.hygiene_limits,
+        made_after=made_after,
+        own_keys=own_keys,
+        ready_seconds=ready_seconds,
+        network=network,
+    )
