@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from shlex import quote
 
 from goldsmith.base.errors import ProgramTimedOut
 from goldsmith.pve.shell import Shell
@@ -14,12 +13,12 @@ JOURNAL_LINES = 15
 GRACE = 10.0
 """Seconds beyond the guest's own limit until we stop asking."""
 UP = ("running", "degraded", "maintenance")
-WAIT = "[ -d /run/systemd/system ] || { echo none; exit 0; }; timeout {seconds} systemctl is-system-running --wait"
+WAIT = '[ -d /run/systemd/system ] || { echo none; exit 0; }; timeout "$1" systemctl is-system-running --wait'
 LIST_FAILED = """
 systemctl list-units --failed --all --plain --no-legend --no-pager | cut -d' ' -f1 | while read -r unit; do
   printf '@unit %s\\n' "$unit"
   systemctl show --property=Description --value "$unit"
-  journalctl --boot --unit="$unit" --no-pager --quiet --output=short-iso --lines={lines}
+  journalctl --boot --unit="$unit" --no-pager --quiet --output=short-iso --lines="$1"
 done
 """
 LIST_JOBS = "systemctl list-jobs --plain --no-legend --no-pager"
@@ -77,7 +76,7 @@ def wait_settled(shell: Shell, *, timeout: float = SETTLE_TIMEOUT) -> Settled:
     begun = time.monotonic()
     state = _ask(shell, timeout)
     seconds = time.monotonic() - begun
-    failed = parse_failed(_say(shell, LIST_FAILED.format(lines=JOURNAL_LINES))) if state == "degraded" else ()
+    failed = parse_failed(_say(shell, LIST_FAILED, str(JOURNAL_LINES))) if state == "degraded" else ()
     jobs = () if state in ("none", *UP) else tuple(_say(shell, LIST_JOBS).splitlines())
     return Settled(state, seconds, failed, jobs)
 
@@ -88,7 +87,7 @@ def _ask(shell: Shell, timeout: float) -> str:
     while True:
         left = max(1.0, deadline - time.monotonic())
         try:
-            said = _say(shell, WAIT.format(seconds=quote(f"{left:.1f}")), timeout=left + GRACE).strip()
+            said = _say(shell, WAIT, f"{left:.1f}", timeout=left + GRACE).strip()
         except ProgramTimedOut:
             return "starting"
         if said not in ("", "offline", "unknown") or time.monotonic() >= deadline:
@@ -96,9 +95,10 @@ def _ask(shell: Shell, timeout: float) -> str:
         time.sleep(0.05)
 
 
-def _say(shell: Shell, script: str, *, timeout: float = 30.0) -> str:
+def _say(shell: Shell, script: str, *arguments: str, timeout: float = 30.0) -> str:
     """Return what a script prints, whatever its code."""
-    return shell.run(["env", "SYSTEMD_COLORS=0", "sh", "-c", script], timeout=timeout, check=False).stdout
+    argv = ["env", "SYSTEMD_COLORS=0", "sh", "-c", script, "sh", *arguments]
+    return shell.run(argv, timeout=timeout, check=False).stdout
 
 
 def parse_failed(text: str) -> tuple[FailedUnit, ...]:

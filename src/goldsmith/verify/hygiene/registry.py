@@ -35,6 +35,8 @@ class Check:
     needs: tuple[str, ...]
     """Sections; where a guest has not all of them, the check is skipped."""
     judge: Judge
+    reach: int | None = None
+    """How many guests it looks at; None: all."""
 
     @property
     def meaning(self) -> str:
@@ -45,12 +47,12 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def across(name: str, *needs: str) -> Callable[[Judge], Judge]:
+def across(name: str, *needs: str, reach: int | None = None) -> Callable[[Judge], Judge]:
     """Register a check that compares guests; the first one is always there."""
 
     def register(judge: Judge) -> Judge:
         assert name in HYGIENE_CHECKS, name
-        CHECKS[name] = Check(name, needs, judge)
+        CHECKS[name] = Check(name, needs, judge, reach)
         return judge
 
     return register
@@ -65,7 +67,7 @@ def check(
         def judge_first(probes: Sequence[Probe], policy: Policy) -> Judgement:
             return judge(probes[0], policy)
 
-        across(name, *needs)(judge_first)
+        across(name, *needs, reach=1)(judge_first)
         return judge
 
     return register

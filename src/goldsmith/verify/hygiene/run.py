@@ -78,7 +78,7 @@ def _find_reason_to_skip(check: Check, probes: Sequence[Probe], policy: Policy) 
         return f"switched off: {policy.skip[check.name]}"
     if "upgrades" in check.needs and not policy.network:
         return "the guest has no network"
-    lacking = next((name for probe in probes for name in check.needs if name not in probe), None)
+    lacking = next((name for probe in probes[: check.reach] for name in check.needs if name not in probe), None)
     if lacking in ("running", "failed-units", "boot"):
         return f"the guest has no systemd; its init is {probes[0].text('init').strip() or 'unknown'}"
     if lacking in ("apt-sources", "apt-check", "caches"):

@@ -62,5 +62,5 @@ def judge_writable(probe: Probe, _policy: Policy) -> Judgement:
     return judge_list(
         probe.lines("world-writable"),
         "{count} files or folders may be written by everybody",
-        "nothing may be",
+        "nothing may be written by everybody",
     )
