@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from goldsmith.base.process import run
-from goldsmith.verify.tests import FILE_KEY, SETTINGS, SHARED, STOP_GRACE
+from goldsmith.verify.protocol import FILE_KEY, SETTINGS, SHARED, STOP_GRACE
 
 REBOOT_TIMEOUT = 120.0
 UNREACHED = 255

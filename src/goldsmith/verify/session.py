@@ -21,12 +21,14 @@ from goldsmith.base.events import Events
 from goldsmith.base.process import Argument, open_process, run
 from goldsmith.base.secrets import Masker
 from goldsmith.verify.outcome import Outcome
+from goldsmith.verify.protocol import SETTINGS, SHARED, STOP_GRACE
 from goldsmith.verify.reading import Reader, find_forms
 from goldsmith.verify.subject import Subject
-from goldsmith.verify.tests import SETTINGS, SHARED, STOP_GRACE, TestGroup, UserTests
+from goldsmith.verify.tests import TestGroup, UserTests
 from goldsmith.verify.workspace import Workspace, open_workspace
 
 PLUGIN = "goldsmith.verify.connection"
+TESTINFRA = "testinfra.plugin"
 COLLECT_TIMEOUT = 120.0
 POLL = 0.05
 TAIL_LINES = 40
@@ -72,23 +74,29 @@ def _list_problems(tests: UserTests, reader: Reader, said: str) -> list[Problem]
     if reader.broken:
         return [Problem(tests.directory / one.test, one.line, one.message) for one in reader.broken]
     lines = [line for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("ERROR", "E ")) or "Error" in line]
-    return [Problem(tests.directory, 0, f"pytest cannot be run: {[*lines, 'it said nothing', *telling][-1]}")]
+    telling = [line for line in lines if "error" in line.lower() and "usage:" not in line]
+    return [Problem(tests.directory, 0, f"pytest cannot be run: {([*telling, *lines, 'it said nothing'])[0]}")]
 
 
 def build_command(workspace: Workspace) -> list[Argument]:
     """Return the command line of pytest; what the user adds in `addopts` comes before it."""
     directory = workspace.tests.directory
     return [
-        sys.executable, "-P", "-m", "pytest", "-p", PLUGIN, "-c", workspace.configuration, "--rootdir", directory,
-        "--confcutdir", directory, "-o", f"cache_dir={workspace.root / 'cache'}", "--color=no",
+        sys.executable, "-P", "-m", "pytest", "-p", TESTINFRA, "-p", PLUGIN,
+        "-c", workspace.configuration, "--rootdir", directory, "--confcutdir", directory,
+        "-o", f"cache_dir={workspace.root / 'cache'}", "--color=no",
         f"--hosts=ssh://{workspace.address}", f"--ssh-config={workspace.ssh_config}", directory,
     ]  # fmt: skip
 
 
 def build_environment(workspace: Workspace) -> dict[str, str]:
-    """Return what pytest's process gets besides the usual few variables. Nothing is written beside the tests."""
-    return {SETTINGS: str(workspace.settings), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"}
+    """Return what pytest's process gets besides the usual few variables.
+
+    Nothing is written beside the tests. Plugins that happen to be installed do not count (and need not be loaded, which
+    takes a second): whoever wants one names it, with `-p` in `addopts` or in conftest.py.
+    """
+    apart = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {SETTINGS: str(workspace.settings), "COLUMNS": "120", **apart}
 
 
 def run_session(

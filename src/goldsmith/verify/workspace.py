@@ -26,8 +26,9 @@ from goldsmith.base.files import has_lock_holder, open_lock
 from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText
+from goldsmith.verify.protocol import FILE_KEY
 from goldsmith.verify.subject import Subject
-from goldsmith.verify.tests import FILE_KEY, UserTests
+from goldsmith.verify.tests import UserTests
 
 PREFIX = "goldsmith-test-"
 SOCKET_ROOM = 80
