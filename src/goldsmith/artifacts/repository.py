@@ -199,6 +199,41 @@ class Repository:
         """Return a version's image config."""
         return parse_config(self._layout.read_blob(version.config))
 
+    def attach(
+        self, version: Version, kind: str, parts: Mapping[str, bytes], annotations: Mapping[str, str]
+    ) -> tuple[Descriptor, ...]:
+        """Add something that belongs to a version: a manifest that has it for its subject. It appears in one step.
+
+        :param kind: its artifact type.
+        :param parts: its small blobs, by media type.
+        :raises VersionNotFound: the version has gone.
+        """
+        with self._layout.open_writer() as writer:
+            layers = tuple(writer.add_bytes(media_type, data) for media_type, data in parts.items())
+            empty = writer.add_bytes(EMPTY_TYPE, EMPTY)
+            with self._layout.open_index() as entries:
+                image = self._find_entry(version)
+                manifest = Manifest(empty, layers, annotations, kind, image)
+                added = writer.add_bytes(MANIFEST_TYPE, render_manifest(manifest))
+                marked = {SUBJECT: version.digest}
+                entries.append(render_descriptor(Descriptor(MANIFEST_TYPE, added.digest, added.size, marked, kind)))
+        return layers
+
+    def _find_entry(self, version: Version) -> Descriptor:
+        for entry in self._layout.read_index():
+            if entry.digest == version.digest and _split_reference(entry) is not None:
+                return Descriptor(entry.media_type, entry.digest, entry.size)
+        raise VersionNotFound(f"{version} is no longer in {self.path}")
+
+    def list_attached(self, version: Version, kind: str) -> list[tuple[dict[str, str], tuple[Descriptor, ...]]]:
+        """Return annotations and parts of what of one kind belongs to a version; the newest comes last."""
+        found = [
+            parse_manifest(self._layout.read_blob(entry))
+            for entry in self._layout.read_index()
+            if entry.artifact_type == kind and entry.annotations.get(SUBJECT) == version.digest
+        ]
+        return [(dict(manifest.annotations), manifest.layers) for manifest in found]
+
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[BlobReader]:
         """Read a layer's packed bytes; they are compared with their digest on the way."""
