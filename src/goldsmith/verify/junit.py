@@ -5,19 +5,16 @@ The form is that of pytest's own `--junit-xml` (family xunit2), of which Jenkins
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from goldsmith.verify.outcome import Outcome, State, Verdict
-
-FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 has no way to write (section 2.2, Char): terminals' colors, mostly."""
+from goldsmith.verify.text import clean
 
 
 def render_junit(verdict: Verdict) -> str:
     """Render a verdict: one suite for each kind of check."""
-    root = ET.Element("testsuites", name=verdict.version)
+    root = ET.Element("testsuites", name=clean(verdict.version))
     for group in dict.fromkeys(outcome.group for outcome in verdict.outcomes):
         outcomes = [outcome for outcome in verdict.outcomes if outcome.group == group]
         suite = ET.SubElement(root, "testsuite", _count(group, outcomes, verdict))
@@ -43,19 +40,15 @@ def _count(group: str, outcomes: Sequence[Outcome], verdict: Verdict) -> dict[st
 def _make_case(outcome: Outcome) -> ET.Element:
     where, _, name = outcome.name.rpartition("::")
     attributes = {"classname": where or outcome.group, "name": name, "time": f"{outcome.seconds:.3f}"}
-    case = ET.Element("testcase", {key: _clean(text) for key, text in attributes.items()})
+    case = ET.Element("testcase", {key: clean(text) for key, text in attributes.items()})
     if outcome.figures:
         properties = ET.SubElement(case, "properties")
         for figure, value in outcome.figures.items():
             ET.SubElement(properties, "property", name=figure, value=f"{value:.15g}")
     if outcome.state is State.FAILED:
-        ET.SubElement(case, "failure", message=_clean(outcome.message)).text = _clean(outcome.detail)
+        ET.SubElement(case, "failure", message=clean(outcome.message)).text = clean(outcome.detail)
     elif outcome.state is State.SKIPPED:
-        ET.SubElement(case, "skipped", message=_clean(outcome.message))
+        ET.SubElement(case, "skipped", message=clean(outcome.message))
     elif outcome.message or outcome.detail:
-        ET.SubElement(case, "system-out").text = _clean("\n".join([outcome.message, outcome.detail]).strip())
+        ET.SubElement(case, "system-out").text = clean("\n".join([outcome.message, outcome.detail]).strip())
     return case
-
-
-def _clean(text: str) -> str:
-    return FORBIDDEN.sub("\ufffd", text)

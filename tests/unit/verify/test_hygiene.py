@@ -34,21 +34,21 @@ def test_every_known_name_has_a_check() -> None:
     [
         ("system-running", {"running": "degraded"}, "systemd says: degraded"),
         ("system-running", {"running": "starting"}, "systemd says: starting"),
-        ("no-failed-units", {"failed_units": "ssh.service\na.timer"}, "2 units have failed: ssh.service ..."),
+        ("no-failed-units", {"failed_units": "ssh.service\na.timer"}, "units have failed: ssh.service, a.timer"),
         ("machine-id", {"machine_id": ""}, "the guest has no machine-id"),
         ("machine-id", {"machine_id": "uninitialized"}, "the guest has no machine-id"),
         ("machine-id", {"machine_id_file": f"{BOOT - 90} 33 /etc/machine-id"}, "not made when the guest booted"),
         ("host-keys", {"host_keys": ""}, "sshd has no host keys"),
-        ("host-keys", {"host_keys": f"{STORED - 99:.0f} ssh-rsa AAAA r"}, "1 SSH host keys are in the image: ssh-rsa"),
+        ("host-keys", {"host_keys": f"{STORED - 99:.0f} ssh-rsa AAAA r"}, "SSH host keys are in the image: ssh-rsa"),
         ("no-build-key", {"authorized_keys": "root\t/root/.ssh/authorized_keys\tssh-rsa AAAA goldsmith-build-x"},
-         "1 keys of a build are still let in: root: /root/.ssh/authorized_keys has the key goldsmith-build-x"),
+         "keys of a build are still let in: root: /root/.ssh/authorized_keys has the key goldsmith-build-x"),
         ("no-build-key", {"authorized_keys": 'ops\t/k\tfrom="10.0.0.1" ssh-rsa AAAA goldsmith-build-x'}, "ops: /k"),
         ("no-leftover-users", {"passwd": "packer:x:1001:1001::/home/packer:/bin/sh"}, "packer (uid 1001)"),
         ("root-locked", {"shadow": "root:$6$abc$def:1::::::"}, "root has a password"),
         ("root-locked", {"shadow": "root::1::::::"}, "root can log in without a password"),
         ("no-default-passwords", {"shadow": "ops::1::::::"}, "ops needs no password"),
         ("no-default-passwords", {"passwd": "ops::1000:1000::/home/ops:/bin/sh"}, "ops needs no password"),
-        ("no-world-writable", {"world_writable": "/etc/motd"}, "1 files or folders may be written by everybody: /etc"),
+        ("no-world-writable", {"world_writable": "/etc/motd"}, "may be written by everybody: /etc/motd"),
         ("apt-sources", {"apt_sources": ""}, "apt has no sources"),
         ("apt-sources", {"apt_sources": "/etc/apt/sources.list\tdeb file:/mirror bookworm main"}, "file:/mirror"),
         ("apt-sources", {"apt_sources": "/x.sources\tURIs: http://10.0.0.1/debian http://deb.debian.org/debian"},
@@ -56,10 +56,10 @@ def test_every_known_name_has_a_check() -> None:
         ("apt-sources", {"apt_config": 'Acquire::http::Proxy "http://127.0.0.1:3142";'}, "http::Proxy"),
         ("apt-sources", {"apt_sources": "/s.list\tdeb [signed-by=/k] http://localhost:1/x y z"}, "http://localhost:1/x"),
         ("no-caches", {"caches": f"{BOOT - 9} 8192 /var/cache/apt/archives/a.deb"}, "a.deb (8 KiB)"),
-        ("no-logs-of-build", {"logs": f"{BOOT - 9} 10 /var/log/dpkg.log"}, "1 logs are in the image: /var/log/d"),
+        ("no-logs-of-build", {"logs": f"{BOOT - 9} 10 /var/log/dpkg.log"}, "logs are in the image: /var/log/dpkg.log"),
         ("no-logs-of-build", {"logs": f"{BOOT + 9} 10 /var/log/journal/{'0' * 32}/system.journal"}, "system.journal"),
         ("no-random-seed", {"seeds": f"{BOOT - 9} 512 /var/lib/systemd/random-seed"}, "/var/lib/systemd/random-seed"),
-        ("no-build-leftovers", {"leftovers": "/root/.ansible"}, "1 left-overs of the build are in the image: /root/.a"),
+        ("no-build-leftovers", {"leftovers": "/root/.ansible"}, "left of the build: /root/.ansible"),
         ("no-build-leftovers", {"temporary": f"{BOOT - 9} 40 /tmp/ansible_x"}, "/tmp/ansible_x"),
         ("upgrade-state", {}, "apt cannot say what to upgrade"),
     ],
@@ -81,7 +81,10 @@ def test_two_guests_with_one_identity_are_found() -> None:
     outcome = judge("machine-id", make_probe(), make_probe())
     assert (outcome.state, outcome.message) == (State.FAILED, "two guests have the same machine-id")
     outcome = judge("host-keys", make_probe(), make_probe())
-    assert (outcome.state, "2 of their SSH host keys in common" in outcome.message) == (State.FAILED, True)
+    assert (outcome.state, outcome.message == "two guests have the same SSH host keys: ssh-ed25519, ssh-rsa") == (
+        State.FAILED,
+        True,
+    )
 
 
 def test_one_guest_alone_is_judged_and_it_says_so() -> None:
@@ -116,7 +119,7 @@ def test_nobody_and_accounts_that_are_named_are_no_left_overs() -> None:
 
 def test_long_lists_are_cut_with_their_number() -> None:
     outcome = judge("no-world-writable", make_probe(world_writable="\n".join(f"/f{n}" for n in range(30))))
-    assert outcome.message.startswith("30 files or folders")
+    assert outcome.message == "may be written by everybody: /f0, /f1, /f2 and 27 more"
     assert outcome.detail.splitlines()[-1] == f"and {30 - SHOWN} more"
 
 

@@ -20,7 +20,7 @@ def judge_users(probe: Probe, policy: Policy) -> Judgement:
     """Compare ordinary accounts with those that the image is meant to have."""
     found = [f"{user} (uid {uid})" for user, uid in _list_users(probe) if user not in policy.users]
     known = ", ".join(sorted(policy.users)) or "none"
-    return judge_list(found, "{count} accounts that no variable names", f"ordinary accounts: {known}")
+    return judge_list(found, "accounts that no variable names", f"ordinary accounts: {known}")
 
 
 def _list_users(probe: Probe) -> Iterator[tuple[str, int]]:
@@ -37,7 +37,7 @@ def judge_keys(probe: Probe, policy: Policy) -> Judgement:
     lines = [line.split("\t", 2) for line in probe.lines("authorized-keys")]
     found = [f"{user}: {file} has the key {key.split()[-1]}" for user, file, key in _whole(lines)
              if not any(one in key for one in ours) and BUILD_KEY in key]  # fmt: skip
-    return judge_list(found, "{count} keys of a build are still let in", "no key of a build is let in")
+    return judge_list(found, "keys of a build are still let in", "no key of a build is let in")
 
 
 def _whole(lines: list[list[str]]) -> Iterator[tuple[str, str, str]]:
@@ -66,7 +66,7 @@ def judge_passwords(probe: Probe, _policy: Policy) -> Judgement:
     without = [f"{user} needs no password" for user, hashed in usable if not hashed]
     found, unknown = _try_passwords([(user, hashed) for user, hashed in usable if hashed])
     if without or found:
-        return judge_list([*without, *found], "{count} accounts with a password that everybody tries", "")
+        return judge_list([*without, *found], "passwords that everybody tries", "")
     if unknown:
         return skipped(f"cannot be judged: {'; '.join(unknown)}")
     users = ", ".join(user for user, _ in usable)
@@ -89,7 +89,7 @@ def _try_passwords(accounts: list[tuple[str, str]]) -> tuple[list[str], list[str
     for user, hashed in accounts:
         try:
             if find_password(user, hashed, crypt) is not None:
-                found.append(f"{user} has a password that everybody tries first")
+                found.append(f"{user} has one")
         except ValueError as error:
             unknown.append(f"{user} has a hash of a kind that is not known here ({error})")
     return found, unknown

@@ -64,9 +64,9 @@ def judge_host_keys(probes: Sequence[Probe], policy: Policy) -> Judgement:
     shared = {key.key for key in keys[0]}.intersection(*({key.key for key in other} for other in keys[1:]))
     if len(keys) > 1 and shared:
         kinds = [key.kind for key in keys[0] if key.key in shared]
-        return judge_list(kinds, "two guests have {count} of their SSH host keys in common", "")
+        return judge_list(kinds, "two guests have the same SSH host keys", "")
     born = policy.made_after + probes[0].clock_ahead
     old = [f"{key.kind}: {born - key.changed:.0f} s older than the image" for key in keys[0]
            if key.changed < born - SLACK]  # fmt: skip
     compared = "and differ on two guests" if len(keys) > 1 else "(only one guest: not compared)"
-    return judge_list(old, "{count} SSH host keys are in the image", f"{len(keys[0])} keys are fresh {compared}")
+    return judge_list(old, "SSH host keys are in the image", f"{len(keys[0])} keys are fresh {compared}")

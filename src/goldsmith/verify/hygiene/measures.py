@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 
 from goldsmith.base.errors import ProgramTimedOut
@@ -61,11 +62,12 @@ def read_upgrades(shell: Shell) -> Section:
 
     :raises ShellFailed: the guest cannot be reached any more.
     """
+    begun = time.monotonic()
     try:
         done = shell.run(["sh", "-s"], text=ASK_FOR_UPGRADES, timeout=UPGRADE_TIMEOUT, check=False)
     except ProgramTimedOut:
         return Section(f"no answer within {UPGRADE_TIMEOUT:g} s", 5, UPGRADE_TIMEOUT)
-    return Section(done.stdout + done.stderr, done.returncode)
+    return Section(done.stdout + done.stderr, done.returncode, time.monotonic() - begun)
 
 
 @check("upgrade-state", "upgrades")

@@ -10,8 +10,8 @@ from goldsmith.verify.hygiene.policy import Policy
 from goldsmith.verify.hygiene.probe import Probe
 from goldsmith.verify.outcome import State
 
-SHOWN = 20
-"""How many items of a list a message's detail shows."""
+NAMED, SHOWN = 3, 20
+"""How many items of a list a message names, and its detail shows."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def skipped(reason: str) -> Judgement:
 
 
 def judge_list(found: Iterable[str], wrong: str, right: str) -> Judgement:
-    """Fail when there is something in a list; `wrong` has `{count}` and is followed by the list itself."""
+    """Fail when there is something in a list; `wrong` says what it is, and the first of it follow."""
     items = list(found)
     if not items:
         return passed(right)
+    named = ", ".join(items[:NAMED]) + (f" and {len(items) - NAMED} more" if len(items) > NAMED else "")
     more = f"\nand {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    first = f": {items[0]}" + (" ..." if len(items) > 1 else "")
-    return failed(wrong.format(count=len(items)) + first, "\n".join(items[:SHOWN]) + more)
+    return failed(f"{wrong}: {named}", "\n".join(items[:SHOWN]) + more if len(items) > NAMED else "")
 
 
 def judge_limit(name: str, value: float, told: str, policy: Policy, **figures: float) -> Judgement:

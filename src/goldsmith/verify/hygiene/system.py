@@ -29,7 +29,7 @@ def judge_running(probe: Probe, _policy: Policy) -> Judgement:
 @check("no-failed-units", "failed-units")
 def judge_units(probe: Probe, _policy: Policy) -> Judgement:
     """List the units that have failed."""
-    return judge_list(probe.lines("failed-units"), "{count} units have failed", "no unit has failed")
+    return judge_list(probe.lines("failed-units"), "units have failed", "no unit has failed")
 
 
 @check("apt-sources", "apt-sources", "apt-check")
@@ -43,7 +43,7 @@ def judge_apt(probe: Probe, _policy: Policy) -> Judgement:
         return failed("apt has no sources", "/etc/apt/sources.list and /etc/apt/sources.list.d name none")
     local = [*_list_local(uris, probe), *_list_proxies(probe)]
     hosts = ", ".join(dict.fromkeys(urlsplit(uri).netloc or uri for uri in uris))
-    return judge_list(local, "{count} sources or proxies are there only while it is built", f"sources: {hosts}")
+    return judge_list(local, "only the machine of the build reaches", f"sources: {hosts}")
 
 
 def list_uris(probe: Probe) -> Iterator[str]:

@@ -28,7 +28,7 @@ def judge_caches(probe: Probe, _policy: Policy) -> Judgement:
     """Look for package lists and packages: they are stale by the time the image is used."""
     found = [f"{file.path} ({file.size >> 10} KiB)" for file in list_older(probe, "caches")
              if file.path not in NOT_CACHES]  # fmt: skip
-    return judge_list(found, "{count} files of apt's caches are in the image", "apt's lists and caches are empty")
+    return judge_list(found, "apt's caches are in the image", "apt's lists and caches are empty")
 
 
 @check("no-logs-of-build", "logs", "boot", "machine-id")
@@ -38,14 +38,14 @@ def judge_logs(probe: Probe, _policy: Policy) -> Judgement:
     old = {file.path: file for file in list_older(probe, "logs")}
     foreign = {file.path: file for file in probe.stamped("logs")
                if file.path.startswith(JOURNALS) and not file.path.startswith(own)}  # fmt: skip
-    return judge_list(sorted(old | foreign), "{count} logs are in the image", "all logs begin with the first boot")
+    return judge_list(sorted(old | foreign), "logs are in the image", "all logs begin with the first boot")
 
 
 @check("no-random-seed", "seeds", "boot")
 def judge_seeds(probe: Probe, _policy: Policy) -> Judgement:
     """Look for what all guests of the image would share."""
     found = [file.path for file in list_older(probe, "seeds")]
-    return judge_list(found, "{count} seeds or secrets are in the image", "none is in the image")
+    return judge_list(found, "in the image", "none is in the image")
 
 
 @check("no-build-leftovers", "leftovers", "temporary")
@@ -53,7 +53,7 @@ def judge_leftovers(probe: Probe, _policy: Policy) -> Judgement:
     """Look for files by their names, and for old ones in the temporary folders."""
     temporary = [] if probe.boot is None else [file.path for file in list_older(probe, "temporary")]
     found = [*probe.lines("leftovers"), *temporary]
-    return judge_list(found, "{count} left-overs of the build are in the image", "nothing is left of the build")
+    return judge_list(found, "left of the build", "nothing is left of the build")
 
 
 @check("no-world-writable", "world-writable")
@@ -61,6 +61,6 @@ def judge_writable(probe: Probe, _policy: Policy) -> Judgement:
     """List what everybody may write."""
     return judge_list(
         probe.lines("world-writable"),
-        "{count} files or folders may be written by everybody",
+        "may be written by everybody",
         "nothing may be written by everybody",
     )
