@@ -104,7 +104,7 @@ def parse_goss(done: Completed) -> list[Outcome]:
         results = json.loads(done.stdout)["results"]
         outcomes = [_read_result(result) for result in results or []]
     except (ValueError, KeyError, TypeError) as error:
-        said = (done.stderr + done.stdout).strip() or f"code {done.returncode}"
+        said = "\n".join([done.stderr.strip(), done.stdout.strip()]).strip() or f"code {done.returncode}"
         return [Outcome(GOSS_FILE, State.FAILED, message=f"goss cannot run it: {said.splitlines()[0]}",
                         detail=f"{said}\n{type(error).__name__}: {error}", group=GROUP)]  # fmt: skip
     if done.returncode not in (ALL_PASSED, SOME_FAILED):
