@@ -16,7 +16,10 @@ from goldsmith.cli.init import list_skeleton, write_skeleton
 from tests.unit.cli.running import make_environment
 
 ROOT = Path(__file__).parents[3]
-SHARED = ("images/lxc/playbook.yml", "images/lxc/vars.yml", "inventory/hosts.yml", "requirements.yml")
+SHARED = (
+    "images/lxc/playbook.yml", "images/lxc/tests/test_image.py", "images/lxc/vars.yml", "inventory/hosts.yml",
+    "requirements.yml",
+)  # fmt: skip
 
 
 def test_a_new_project_begins_with_what_this_repository_has(tmp_path: Path) -> None:

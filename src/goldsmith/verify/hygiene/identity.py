@@ -11,7 +11,7 @@ from goldsmith.verify.hygiene.probe import Probe
 from goldsmith.verify.hygiene.registry import Judgement, across, failed, judge_list, passed
 
 SLACK = 2.0
-"""Seconds by which two clocks or a rounded time may differ."""
+"""Seconds by which two clocks may differ after all."""
 MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -25,7 +25,7 @@ def judge_machine_id(probes: Sequence[Probe], policy: Policy) -> Judgement:
         return failed("two guests have the same machine-id", f"it is in the image: {ids[0]}; empty /etc/machine-id")
     file = next(iter(probes[0].stamped("machine-id-file")), None)
     since = _find_beginning(probes[0], policy)
-    if file is not None and file.changed < since - SLACK:
+    if file is not None and file.changed < since:
         older = f"{since - file.changed:.0f} s older than the guest's first boot"
         return failed("the machine-id was not made when the guest booted", f"/etc/machine-id is {older}")
     compared = "and differs on two guests" if len(ids) > 1 else "(only one guest: not compared)"
@@ -34,7 +34,7 @@ def judge_machine_id(probes: Sequence[Probe], policy: Policy) -> Judgement:
 
 def _find_beginning(probe: Probe, policy: Policy) -> float:
     """Return when this guest's own life began, by its own clock: its boot, or else when its version was stored."""
-    return probe.boot if probe.boot is not None else policy.made_after + probe.clock_ahead
+    return probe.boot if probe.boot is not None else policy.made_after + probe.clock_ahead - SLACK
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from goldsmith.verify.hygiene.identity import SLACK
 from goldsmith.verify.hygiene.policy import Policy
 from goldsmith.verify.hygiene.probe import Probe, Stamped
 from goldsmith.verify.hygiene.registry import Judgement, check, judge_list
@@ -18,9 +17,9 @@ NOT_CACHES = ("/var/cache/apt/archives/lock",)
 
 
 def list_older(probe: Probe, section: str) -> Iterator[Stamped]:
-    """Yield a section's files that were there before the guest booted."""
+    """Yield a section's files that were there before the guest booted (both by its own clock, in whole seconds)."""
     assert probe.boot is not None
-    return (file for file in probe.stamped(section) if file.changed < probe.boot - SLACK)
+    return (file for file in probe.stamped(section) if file.changed < probe.boot)
 
 
 @check("no-caches", "caches", "boot")

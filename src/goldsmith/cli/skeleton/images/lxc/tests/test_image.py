@@ -1,0 +1,1 @@
+../../../../../../../images/lxc/tests/test_image.py
