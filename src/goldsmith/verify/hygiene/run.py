@@ -20,21 +20,38 @@ from goldsmith.verify.portrait import make_portrait
 
 MODULES = (accounts, identity, measures, system, traces)
 """Their checks are registered when they are imported."""
+UPGRADES = "upgrade-state"
+"""The last check: it waits for the package mirror."""
 
 
 def run_hygiene(shells: Sequence[Shell], policy: Policy, *, events: Events) -> tuple[list[Outcome], Portrait]:
     """Look at guests and judge what was found; return the outcome of every check, and what the first guest is like.
 
-    The guests are to have settled, and nothing else should have run in them.
+    The guests are to have settled, and nothing else should have run in them. Left early (Ctrl-C), what still runs in
+    them ends with their shells.
 
     :param shells: of one or more guests of the same image. The first is judged; others are compared with it.
     :raises ShellFailed, GuestError: a guest could not be looked at.
     """
-    probes = read_probes(shells, policy)
-    outcomes = judge_probes(probes, policy)
-    for outcome in outcomes:
-        events.emit(tell_outcome(outcome))
-    return outcomes, make_portrait(probes[0])
+    pool = ThreadPoolExecutor(len(shells), thread_name_prefix="hygiene")
+    try:
+        probing = [pool.submit(read_probe, shell) for shell in shells]
+        probing[-1].result()  # before it is asked for upgrades, which takes memory and disk there
+        wants_upgrades = policy.network and UPGRADES not in policy.skip
+        asking = pool.submit(read_upgrades, shells[-1]) if wants_upgrades else None
+        probes = [one.result() for one in probing]
+        outcomes = [_tell(judge_check(name, probes, policy), events) for name in HYGIENE_CHECKS if name != UPGRADES]
+        if asking is not None:
+            probes[0] = replace(probes[0], sections={**probes[0].sections, "upgrades": asking.result()})
+        outcomes.append(_tell(judge_check(UPGRADES, probes, policy), events))
+        return outcomes, make_portrait(probes[0])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tell(outcome: Outcome, events: Events) -> Outcome:
+    events.emit(tell_outcome(outcome))
+    return outcome
 
 
 def tell_outcome(outcome: Outcome) -> TestFinished:
@@ -44,33 +61,22 @@ def tell_outcome(outcome: Outcome) -> TestFinished:
     )
 
 
-def read_probes(shells: Sequence[Shell], policy: Policy) -> list[Probe]:
-    """Look at all guests at once; then the last one is asked for upgrades (of two, while the first is looked at)."""
-    wants_upgrades = policy.network and "upgrade-state" not in policy.skip
-    with ThreadPoolExecutor(len(shells)) as pool:
-        probing = [pool.submit(read_probe, shell) for shell in shells]
-        last = probing[-1].result()  # before it is asked, which takes memory and disk there
-        upgrades = read_upgrades(shells[-1]) if wants_upgrades else None
-        probes = [*(one.result() for one in probing[:-1]), last]
-    if upgrades is None:
-        return probes
-    return [replace(probes[0], sections={**probes[0].sections, "upgrades": upgrades}), *probes[1:]]
-
-
 def judge_probes(probes: Sequence[Probe], policy: Policy) -> list[Outcome]:
     """Judge what was found in guests, in the order of `HYGIENE_CHECKS`."""
-    return [_judge(CHECKS[name], probes, policy) for name in HYGIENE_CHECKS]
+    return [judge_check(name, probes, policy) for name in HYGIENE_CHECKS]
 
 
-def _judge(check: Check, probes: Sequence[Probe], policy: Policy) -> Outcome:
+def judge_check(name: str, probes: Sequence[Probe], policy: Policy) -> Outcome:
+    """Return the outcome of one check."""
+    check = CHECKS[name]
     reason = _find_reason_to_skip(check, probes, policy)
     if reason is not None:
-        return Outcome(check.name, State.SKIPPED, message=reason)
+        return Outcome(name, State.SKIPPED, message=reason)
     begun = time.monotonic()
     judged = check.judge(probes, policy)
-    looked = sum(probes[0].sections[name].seconds for name in check.needs)
+    looked = sum(probes[0].sections[section].seconds for section in check.needs)
     seconds = time.monotonic() - begun + looked
-    return Outcome(check.name, judged.state, seconds, judged.message, judged.detail, judged.figures)
+    return Outcome(name, judged.state, seconds, judged.message, judged.detail, judged.figures)
 
 
 def _find_reason_to_skip(check: Check, probes: Sequence[Probe], policy: Policy) -> str | None:
