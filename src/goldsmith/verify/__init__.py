@@ -2,10 +2,12 @@
 
 It works on guests that run and let root in over SSH. It never makes, starts or removes one, and stores nothing.
 
-    subject     Subject, open_subject               the guest, and its shell
-    settle      wait_settled                        has it come up?
-    hygiene     run_hygiene(shells, policy, events)   the built-in checks, on one guest or two
-    session     collect_groups, run_session         images/NAME/tests/test_*.py, each session a process of its own
-    goss        run_goss                            images/NAME/tests/goss.yaml
-    outcome     Outcome, Verdict                    what it came to; junit and html render it
+    subject     Subject, open_subject                 the guest, and its shell
+    settle      wait_settled                          has it come up?
+    hygiene     make_policy, run_hygiene              the built-in checks, on one guest or two
+    session     collect_groups, run_session           images/NAME/tests/test_*.py, each session a process of its own
+    goss        has_goss, run_goss                    images/NAME/tests/goss.yaml
+    outcome     Outcome, Portrait, Verdict            what it came to
+    document    render_verdict, parse_verdict         as JSON
+    junit, page render_junit, render_html             for CI systems, and for people
 """

@@ -70,8 +70,8 @@ def test_a_new_project_is_valid_and_nothing_else_is_left_by_looking_at_it(tmp_pa
     assert run(["init", str(new)]) == 0
     files = [name for name, _ in list_skeleton()]
     assert files == [
-        ".gitignore", "Makefile", "README.md", "images/lxc/playbook.yml", "images/lxc/vars.yml", "inventory/hosts.yml",
-        "requirements.yml",
+        ".gitignore", "Makefile", "README.md", "images/lxc/playbook.yml", "images/lxc/tests/test_image.py",
+        "images/lxc/vars.yml", "inventory/hosts.yml", "requirements.yml",
     ]  # fmt: skip
     before = list_files(new)
     capsys.readouterr()
