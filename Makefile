@@ -44,7 +44,7 @@ check: install ## The fast suite: format, lint, types, import contracts, unit te
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n auto -q tests/unit
 
 test-contract: install ## Our client against fakepve and the embedded node (root)
 	$(SUDO) $(BIN)/pytest tests/contract
