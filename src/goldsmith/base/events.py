@@ -141,6 +141,8 @@ class TestFinished(Event):
 
 
 Listener = Callable[[Event], None]
+TRANSFER_PAUSE = 0.1
+"""Seconds between two reports of one transfer."""
 
 
 class Events:
@@ -164,6 +166,22 @@ class Events:
         event = replace(event, **{**masked, "subject": masked["subject"] or self._subject})
         for listener in self._listeners:
             listener(event)
+
+    def watch(self, what: str, total: int = 0) -> Callable[[int], None]:
+        """Return what reports the bytes of a transfer as events: ten times a second at most, and its exact end.
+
+        What is done is never told to be more than `total`, where that is known.
+        """
+        last = 0.0
+
+        def report(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= TRANSFER_PAUSE or done == total:
+                last = now
+                self.emit(Transfer(what=what, done=min(done, total) if total else done, total=total))
+
+        return report
 
     @contextmanager
     def step(self, step: str, *, reason: str = "", index: int = 0, total: int = 0) -> Iterator[StepResult]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,3 +73,29 @@ class Masker:
         for value in self._values:
             text = text.replace(value, MASK)
         return text
+
+
+def find_secrets(value: Any) -> list[Secret]:
+    """Return every secret in a value, however deep."""
+    if isinstance(value, Secret):
+        return [value]
+    if isinstance(value, Mapping):
+        return find_secrets(list(value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return [secret for item in value for secret in find_secrets(item)]
+    return []
+
+
+def list_disguises(secrets: Iterable[Secret]) -> list[Secret]:
+    """Return the secrets and the forms in which other programs' output may show them.
+
+    Ansible prints results as JSON (quotes and line ends escaped, twice now and then), pytest shows values as Python
+    writes them; a text of several lines also comes line by line.
+    """
+    texts = [secret.reveal() for secret in secrets]
+    escaped = [json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in texts for ascii_only in (True, False)]
+    twice = [json.dumps(text)[1:-1] for text in escaped]
+    written = [repr(text)[1:-1] for text in texts]
+    lines = [line.strip() for text in texts if "\n" in text.strip() for line in text.splitlines()]
+    telling = [line for line in lines if len(line) >= 8 and not line.startswith("-----")]
+    return [Secret(text) for text in dict.fromkeys([*texts, *escaped, *twice, *written, *telling]) if text]

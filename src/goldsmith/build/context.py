@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from goldsmith.artifacts.record import Package
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import Digest
-from goldsmith.base.events import Events, LogLine, Transfer
+from goldsmith.base.events import Events, LogLine
 from goldsmith.build.credentials import Credentials
 from goldsmith.build.facts import Site
 from goldsmith.build.guest import BuildGuest
@@ -68,15 +68,3 @@ class Build:
     def hear(self, source: str) -> Callable[[str], None]:
         """Return what passes the lines of a log on as events."""
         return lambda line: self.events.emit(LogLine(source=source, line=line))
-
-    def watch(self, what: str, total: int = 0) -> Callable[[int], None]:
-        """Return what reports the bytes of a transfer as events, ten times a second at most."""
-        last = [0.0]
-
-        def report(done: int) -> None:
-            now = time.monotonic()
-            if now - last[0] >= 0.1 or done == total:
-                last[0] = now
-                self.events.emit(Transfer(what=what, done=done, total=total))
-
-        return report

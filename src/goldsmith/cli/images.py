@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,19 +15,18 @@ from goldsmith.artifacts.record import BuildRecord, render_record, render_time
 from goldsmith.artifacts.repository import Repository, Version, open_repository
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import DefinitionError, VersionNotFound
-from goldsmith.base.events import Transfer
+from goldsmith.base.units import render_bytes
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.reading import make_surroundings
 from goldsmith.cli.signals import catch_signals
 from goldsmith.cli.table import render_pairs, render_table
 from goldsmith.cli.terminal import open_events
-from goldsmith.cli.words import render_bytes, render_seconds
+from goldsmith.cli.words import render_seconds
 from goldsmith.definition.images import list_images
 from goldsmith.definition.load import load_image
 
 DEFAULT_REPOSITORY = "repository"
-PROGRESS_SECONDS = 0.1
 repository_option = click.option(
     "--repository",
     type=click.Path(path_type=Path, file_okay=False),
@@ -117,14 +115,7 @@ def _open_progress(settings: Settings, what: str, total: int) -> Iterator[Callab
             yield lambda _: None
         return
     with open_events(settings) as (events, _):
-        last = [0.0]
-
-        def watch(done: int) -> None:
-            if (now := time.monotonic()) - last[0] >= PROGRESS_SECONDS:
-                last[0] = now
-                events.emit(Transfer(what=what, done=min(done, total), total=total))
-
-        yield watch
+        yield events.watch(what, total)
 
 
 def find_repositories(settings: Settings, named: Path | None) -> list[Repository]:

@@ -11,6 +11,7 @@ import click
 
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import UsageError
+from goldsmith.base.units import render_bytes
 from goldsmith.cli.node_users import keep_node, remove_node, stop_node
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
@@ -18,7 +19,6 @@ from goldsmith.cli.project import state_directory
 from goldsmith.cli.signals import catch_signals
 from goldsmith.cli.site import check_host, connect_embedded, load_node_settings
 from goldsmith.cli.table import render_pairs, render_table
-from goldsmith.cli.words import render_bytes
 from goldsmith.node.client import NodeAddress, find_access, find_node
 from goldsmith.node.host import Finding, judge_host, look_at_host
 from goldsmith.node.settings import NodeSettings

@@ -17,6 +17,7 @@ from goldsmith.base.events import (
     Transfer,
     Undone,
 )
+from goldsmith.base.units import render_bytes
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -42,14 +43,6 @@ def render_seconds(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s"
-
-
-def render_bytes(size: float) -> str:
-    """Render bytes: `640 kB`, `182 MB`, `1.2 GB`."""
-    for limit, unit, digits in ((1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0)):
-        if size >= limit:
-            return f"{size / limit:.{digits}f} {unit}"
-    return f"{size:.0f} B"
 
 
 def render_transfer(event: Transfer) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goldsmith.base.errors import Problem
-from goldsmith.base.secrets import Secret
+from goldsmith.base.secrets import Secret, find_secrets
 from goldsmith.definition.variables import Variables
 
 VARS_FILE = "vars.yml"
@@ -77,14 +77,4 @@ class Image:
     def secrets(self) -> tuple[Secret, ...]:
         """All secret values, for the masker of events."""
         known = [getattr(self.variables, name) for name in Variables.model_fields]
-        return tuple(_find_secrets([*known, *self.extra.values()]))
-
-
-def _find_secrets(value: Any) -> list[Secret]:
-    if isinstance(value, Secret):
-        return [value]
-    if isinstance(value, Mapping):
-        return _find_secrets(list(value.values()))
-    if isinstance(value, list | tuple):
-        return [secret for item in value for secret in _find_secrets(item)]
-    return []
+        return tuple(find_secrets([*known, *self.extra.values()]))

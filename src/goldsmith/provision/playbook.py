@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -11,18 +10,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ansible_runner import Runner, RunnerConfig
 
 from goldsmith.base.errors import PlaybookFailed, ProvisionError
 from goldsmith.base.events import Events, Notice
+from goldsmith.base.private import open_private_log
+from goldsmith.base.secrets import find_secrets, list_disguises
 from goldsmith.provision.access import USUAL_PYTHON, Access, ensure_python, find_python
 from goldsmith.provision.play import Play, PlaybookOutcome, Target
 from goldsmith.provision.processes import end_marked
 from goldsmith.provision.reading import Reader
 from goldsmith.provision.strategy import Strategy, choose_strategy
-from goldsmith.provision.variables import find_secrets, list_disguises, split_variables
+from goldsmith.provision.variables import split_variables
 from goldsmith.provision.workspace import (
     POLL,
     Workspace,
@@ -69,7 +70,7 @@ def run_playbook(play: Play, target: Target, *, events: Events, log: Path) -> Pl
     begun = time.monotonic()
     events.masker.add(*list_disguises(find_secrets(play.variables)))
     with ExitStack() as stack:
-        file = stack.enter_context(_open_log(log))
+        file = stack.enter_context(open_private_log(log))
         workspace = stack.enter_context(open_workspace(play))
         stack.enter_context(_ending(workspace, target))
         reader, run = Reader(events, file), Run(play, workspace, open_access(workspace, target), _choose(play, events))
@@ -93,16 +94,6 @@ def _choose(play: Play, events: Events) -> Strategy:
         names = ", ".join(ours)
         events.emit(Notice(message=f"{names}: ignored, for goldsmith itself connects to the guest", level="warning"))
     return strategy
-
-
-@contextmanager
-def _open_log(log: Path) -> Iterator[IO[str]]:
-    """Open the log for us alone; each line is there at once, for whoever watches it."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.fchmod(fd, 0o600)  # it may have been there with another mode
-    with os.fdopen(fd, "w", encoding="utf-8", errors="replace", buffering=1) as file:
-        yield file
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -81,27 +81,3 @@ def _render_text(text: str) -> str:
 def _join_surrogates(found: re.Match[str]) -> str:
     character = json.loads(f'"{found[0]}"')
     return f"\\U{ord(character):08x}"
-
-
-def find_secrets(value: Any) -> list[Secret]:
-    """Return every secret in a value, however deep."""
-    if isinstance(value, Secret):
-        return [value]
-    if isinstance(value, Mapping):
-        return find_secrets(list(value.values()))
-    if isinstance(value, list | tuple | set | frozenset):
-        return [secret for item in value for secret in find_secrets(item)]
-    return []
-
-
-def list_disguises(secrets: Iterable[Secret]) -> list[Secret]:
-    """Return the secrets and the forms in which Ansible's output may show them.
-
-    Results are printed as JSON (quotes and line ends escaped); a text of several lines also comes line by line.
-    """
-    texts = [secret.reveal() for secret in secrets]
-    escaped = [json.dumps(text, ensure_ascii=ascii_only)[1:-1] for text in texts for ascii_only in (True, False)]
-    twice = [json.dumps(text)[1:-1] for text in escaped]
-    lines = [line.strip() for text in texts if "\n" in text.strip() for line in text.splitlines()]
-    telling = [line for line in lines if len(line) >= 8 and not line.startswith("-----")]
-    return [Secret(text) for text in dict.fromkeys([*texts, *escaped, *twice, *telling]) if text]

@@ -16,15 +16,14 @@ import json
 import os
 import shlex
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldsmith.base.files import has_lock_holder, open_lock
+from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import build_environment
 from goldsmith.provision.access import Access
 from goldsmith.provision.play import Play, Target
@@ -76,12 +75,7 @@ class Workspace:
 
     def write(self, name: str, text: str) -> Path:
         """Write a file that only we can read."""
-        path = self.root / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        return path
+        return write_private(self.root / name, text)
 
 
 @contextmanager
@@ -90,11 +84,8 @@ def open_workspace(play: Play) -> Iterator[Workspace]:
 
     Directories of runs that were killed go too: they hold secrets.
     """
-    _remove_deserted()
     with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
-        stack.enter_context(open_lock(root / "lock.new"))
-        (root / "lock.new").rename(root / "lock")  # so that it is held whenever it is seen
+        root = stack.enter_context(open_private_directory(PREFIX, before_removal=_end_deserted))
         sockets = root / SOCKETS
         if len(os.fsencode(sockets)) > SOCKET_ROOM:
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp")))
@@ -108,20 +99,11 @@ def open_workspace(play: Play) -> Iterator[Workspace]:
         yield workspace
 
 
-def _remove_deserted() -> None:
-    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # just going
-            if _is_ours(root) and (root / "lock").is_file() and not has_lock_holder(root / "lock"):
-                sockets = (root / SOCKETS).resolve()
-                end_marked(str(sockets))
-                shutil.rmtree(sockets, ignore_errors=True)
-                shutil.rmtree(root, ignore_errors=True)
-
-
-def _is_ours(root: Path) -> bool:
-    """Tell whether a directory was made by us: in /tmp anybody may make one of that name, or a link."""
-    status = root.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
+def _end_deserted(root: Path) -> None:
+    """End what a killed run has left running, and remove its sockets, wherever they are."""
+    sockets = (root / SOCKETS).resolve()
+    end_marked(str(sockets))
+    shutil.rmtree(sockets, ignore_errors=True)
 
 
 def write_inventory(workspace: Workspace, access: Access, *, interpreter: str, strategy: Strategy) -> None:

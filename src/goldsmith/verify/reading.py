@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from goldsmith.base.events import Events
-from goldsmith.base.secrets import Secret
 from goldsmith.verify.hygiene.run import tell_outcome
 from goldsmith.verify.outcome import Outcome, State
 from goldsmith.verify.tests import TestGroup
@@ -104,25 +103,3 @@ class Reader:
         if why and all(outcome.state is not State.FAILED for outcome in self.outcomes.values()):
             self._keep(Outcome(group.name, State.FAILED, message=why, detail=tail, group=GROUP))
         return list(self.outcomes.values())
-
-
-def find_forms(value: Any) -> list[Secret]:
-    """Return every secret in some variables, also as Python and JSON would show it, and line by line."""
-    forms = [form for text in _find_texts(value) for form in _list_forms(text)]
-    return [Secret(form) for form in dict.fromkeys(forms) if form]
-
-
-def _find_texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Secret):
-        yield value.reveal()
-    elif isinstance(value, Mapping):
-        yield from _find_texts(list(value.values()))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            yield from _find_texts(item)
-
-
-def _list_forms(text: str) -> Iterator[str]:
-    yield from (text, repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-    if "\n" in text.strip():
-        yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 8 and "-----" not in line)

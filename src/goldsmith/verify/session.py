@@ -5,24 +5,24 @@ A fresh process for each session, because testinfra keeps its hosts, and what it
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from goldsmith.base.errors import DefinitionError, Interrupted, Problem, ProgramTimedOut
 from goldsmith.base.events import Events
+from goldsmith.base.private import open_private_log
 from goldsmith.base.process import Argument, open_process, run
-from goldsmith.base.secrets import Masker
+from goldsmith.base.secrets import Masker, find_secrets, list_disguises
 from goldsmith.verify.outcome import Outcome
 from goldsmith.verify.protocol import SETTINGS, SHARED, STOP_GRACE
-from goldsmith.verify.reading import Reader, find_forms
+from goldsmith.verify.reading import Reader
 from goldsmith.verify.subject import Subject
 from goldsmith.verify.tests import TestGroup, UserTests
 from goldsmith.verify.workspace import Workspace, open_workspace
@@ -116,8 +116,8 @@ def run_session(
     :returns: an outcome for every test of the group, also for those that were not reached.
     :raises Interrupted: `is_stopped` said so.
     """
-    events.masker.add(*find_forms(tests.variables))
-    with open_workspace(tests, subject, group.name) as workspace, _open_log(log) as file:
+    events.masker.add(*list_disguises(find_secrets(tests.variables)))
+    with open_workspace(tests, subject, group.name) as workspace, open_private_log(log) as file:
         reader = Reader(events, workspace.report)
         output = _Output(file, events.masker)
         code = _run(workspace, reader, output, is_stopped)
@@ -157,16 +157,6 @@ def _explain_end(code: int, reader: Reader, output: _Output, tests: UserTests) -
     last = output.tail.splitlines()[-1:] or ["it said nothing"]
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"pytest {how}: {last[0]}"
-
-
-@contextmanager
-def _open_log(log: Path) -> Iterator[IO[str]]:
-    """Open the log for us alone; each line is there at once, for whoever watches it."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.fchmod(fd, 0o600)  # it may have been there with another mode
-    with os.fdopen(fd, "w", encoding="utf-8", errors="replace", buffering=1) as file:
-        yield file
 
 
 class _Output:

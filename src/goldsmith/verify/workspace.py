@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldsmith.base.files import has_lock_holder, open_lock
+from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText
@@ -78,11 +76,7 @@ class Workspace:
 
     def write(self, name: str, text: str) -> Path:
         """Write a file that only we can read."""
-        path = self.root / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        return path
+        return write_private(self.root / name, text)
 
 
 @contextmanager
@@ -94,11 +88,8 @@ def open_workspace(tests: UserTests, subject: Subject | None, group: str | None)
     :param subject: None for a run that only collects.
     :param group: the tests to run; None for all.
     """
-    _remove_deserted()
     with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
-        stack.enter_context(open_lock(root / "lock.new"))
-        (root / "lock.new").rename(root / "lock")  # so that it is held whenever it is seen
+        root = stack.enter_context(open_private_directory(PREFIX))
         control = root / "s"
         if len(os.fsencode(control)) > SOCKET_ROOM:
             control = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp"))) / "s"
@@ -183,16 +174,3 @@ def _close_connection(workspace: Workspace) -> None:
     """End the connection that ssh has put into the background."""
     if workspace.control.exists():
         run(["ssh", "-S", workspace.control, "-O", "exit", workspace.address], check=False, timeout=10)
-
-
-def _remove_deserted() -> None:
-    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # just going
-            if _is_ours(root) and (root / "lock").is_file() and not has_lock_holder(root / "lock"):
-                shutil.rmtree(root, ignore_errors=True)
-
-
-def _is_ours(root: Path) -> bool:
-    """Tell whether a directory was made by us: in /tmp anybody may make one of that name, or a link."""
-    status = root.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from goldsmith.base.errors import ProvisionError
-from goldsmith.base.secrets import Masker, Secret
+from goldsmith.base.secrets import Masker, Secret, find_secrets, list_disguises
 from goldsmith.definition.source import UnsafeText, VaultText
-from goldsmith.provision.variables import find_secrets, list_disguises, render_variables, split_variables
+from goldsmith.provision.variables import render_variables, split_variables
 
 
 class Loader(yaml.SafeLoader):

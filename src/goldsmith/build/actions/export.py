@@ -10,6 +10,7 @@ from goldsmith import __version__
 from goldsmith.artifacts.export import SUFFIX, open_template
 from goldsmith.artifacts.record import BuildRecord
 from goldsmith.artifacts.repository import NewVersion, open_repository
+from goldsmith.base.units import render_bytes
 from goldsmith.build.context import Build
 from goldsmith.build.git import read_git_state
 from goldsmith.build.journal import render_mark
@@ -33,7 +34,7 @@ def dump_guest(step: DumpGuest, build: Build) -> str:
         notes=f"{build.image.name}\n{render_mark(build_id)}",
         on_line=build.hear("vzdump"),
     )
-    return render_size(build.dump.size)
+    return render_bytes(build.dump.size)
 
 
 def _remove_dump(storage: str, build: Build) -> bool:
@@ -47,12 +48,12 @@ def store_version(step: StoreVersion, build: Build) -> str:
     repository = open_repository(step.repository)
     with repository.open_writer() as writer:
         with build.site.shell.open_read(build.dump.path) as stream:
-            layer = writer.add_layer(cast(BinaryIO, stream), on_bytes=build.watch(step.title, build.dump.size))
+            layer = writer.add_layer(cast(BinaryIO, stream), on_bytes=build.events.watch(step.title, build.dump.size))
         local_day = datetime.now().astimezone().date()
         record = make_record(build)
         new = NewVersion(name=step.name, layers=(layer,), record=record, architecture=build.architecture, day=local_day)
         build.version = writer.put(new)
-    return f"{build.version}, {render_size(build.version.size)}"
+    return f"{build.version}, {render_bytes(build.version.size)}"
 
 
 def make_record(build: Build) -> BuildRecord:
@@ -89,7 +90,7 @@ def place_template(step: PlaceTemplate, build: Build) -> str:
             attempt += 1
             continue
         build.template = path
-        return f"{path.name}, {render_size(size)}"
+        return f"{path.name}, {render_bytes(size)}"
 
 
 def name_template(name: str, day: str, number: int) -> str:
@@ -102,9 +103,4 @@ def _write_template(path: PurePosixPath, build: Build) -> int:
         raise TargetExists(f"{path} exists already")
     repository = open_repository(build.image.repository)
     with open_template(repository, build.version) as stream:
-        return build.site.shell.put(stream, path, on_bytes=build.watch(path.name, stream.size))
-
-
-def render_size(size: int) -> str:
-    """Render bytes for a person: `182 MB`."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+        return build.site.shell.put(stream, path, on_bytes=build.events.watch(path.name, stream.size))
