@@ -12,16 +12,9 @@ import pytest
 from goldsmith.node import daemon
 from tests.journey.conftest import PASSWORD, PROJECT, Journey
 from tests.lxc.guests import Guests, list_traces
+from tests.lxc.images import SMALL
 
 pytestmark = pytest.mark.root
-
-SMALL = """
-- hosts: all
-  gather_facts: false
-  tasks:
-    - name: Something small
-      ansible.builtin.raw: "true"
-"""
 
 
 def test_the_shipped_image_is_built_shown_and_boots(journey: Journey) -> None:

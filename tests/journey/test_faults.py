@@ -18,6 +18,7 @@ import pytest
 from goldsmith.node import daemon
 from tests.journey.conftest import GOLDSMITH, PASSWORD, PROJECT, Journey
 from tests.lxc.guests import wait_until
+from tests.lxc.images import SMALL
 
 pytestmark = pytest.mark.root
 
@@ -27,13 +28,6 @@ LONG = """
   tasks:
     - name: Something long
       ansible.builtin.command: sleep 300
-"""
-SMALL = """
-- hosts: all
-  gather_facts: false
-  tasks:
-    - name: Something small
-      ansible.builtin.raw: "true"
 """
 
 

@@ -23,6 +23,14 @@ from tests.lxc.guests import RunningNode
 
 DEFAULT_IMAGE = Path(__file__).parents[2] / "images" / "lxc"
 PASSWORD = "correct horse battery"
+SMALL = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Something small
+      ansible.builtin.raw: "true"
+"""
+"""The quickest playbook there is, for tests of everything around it."""
 
 
 @contextmanager
@@ -42,7 +50,7 @@ def open_site(node: RunningNode) -> Iterator[Site]:
             shell=LocalShell(),
             kind="embedded",
             version=str(pve.version()),
-            network=GuestNetwork(node.settings.bridge, IPv4Interface(node.settings.network)),
+            network=GuestNetwork(IPv4Interface(node.settings.network)),
         )
 
 

@@ -14,17 +14,10 @@ from goldsmith.base.errors import GoldsmithError, Interrupted, NotOurs, Playbook
 from goldsmith.base.events import Event, Events, Notice, PlaybookTask, StepFailed, StepFinished, StepStarted, Undone
 from goldsmith.build.sweep import list_kept, remove_kept
 from tests.lxc.guests import Guests, RunningNode, wait_until
-from tests.lxc.images import Workshop, open_site
+from tests.lxc.images import SMALL, Workshop, open_site
 
 pytestmark = pytest.mark.root
 
-SMALL = """
-- hosts: all
-  gather_facts: false
-  tasks:
-    - name: Something small
-      ansible.builtin.raw: "true"
-"""
 FAILING = """
 - hosts: all
   gather_facts: false

@@ -124,7 +124,7 @@ class RepositoryWriter:
             tag = f"{day}.{_next_number(self._layout, name, day)}"
             image = self._add_image(new, tag, config)
             entries.append(render_descriptor(_named(image, f"{name}:{tag}", new)))
-            entries.append(render_descriptor(self._add_record(record, image)))
+            entries.append(render_descriptor(_add_referrer(self._writer, RECORD_TYPE, (record,), {}, image)))
         return _read_version(self._layout, name, tag, image)
 
     def _add_image(self, new: NewVersion, tag: str, config: Descriptor) -> Descriptor:
@@ -140,12 +140,6 @@ class RepositoryWriter:
         given = {key: text for key, text in annotations.items() if text}
         manifest = Manifest(config, tuple(describe_layer(layer) for layer in new.layers), given)
         return self._writer.add_bytes(MANIFEST_TYPE, render_manifest(manifest))
-
-    def _add_record(self, record: Descriptor, image: Descriptor) -> Descriptor:
-        empty = self._writer.add_bytes(EMPTY_TYPE, EMPTY)
-        manifest = Manifest(empty, (record,), {}, RECORD_TYPE, image)
-        added = self._writer.add_bytes(MANIFEST_TYPE, render_manifest(manifest))
-        return Descriptor(MANIFEST_TYPE, added.digest, added.size, {SUBJECT: image.digest}, RECORD_TYPE)
 
 
 class Repository:
@@ -189,11 +183,11 @@ class Repository:
 
         :raises VersionNotFound: nobody has recorded it (the image was put there by another tool).
         """
-        for entry in self._layout.read_index():
-            if entry.artifact_type == RECORD_TYPE and entry.annotations.get(SUBJECT) == version.digest:
-                manifest = parse_manifest(self._layout.read_blob(entry))
-                return parse_record(self._layout.read_blob(manifest.layers[0]))
-        raise VersionNotFound(f"{version} has no build record")
+        attached = self.list_attached(version, RECORD_TYPE)
+        if not attached:
+            raise VersionNotFound(f"{version} has no build record")
+        _, parts = attached[0]
+        return parse_record(self._layout.read_blob(parts[0]))
 
     def read_config(self, version: Version) -> ImageConfig:
         """Return a version's image config."""
@@ -210,13 +204,9 @@ class Repository:
         """
         with self._layout.open_writer() as writer:
             layers = tuple(writer.add_bytes(media_type, data) for media_type, data in parts.items())
-            empty = writer.add_bytes(EMPTY_TYPE, EMPTY)
             with self._layout.open_index() as entries:
                 image = self._find_entry(version)
-                manifest = Manifest(empty, layers, annotations, kind, image)
-                added = writer.add_bytes(MANIFEST_TYPE, render_manifest(manifest))
-                marked = {SUBJECT: version.digest}
-                entries.append(render_descriptor(Descriptor(MANIFEST_TYPE, added.digest, added.size, marked, kind)))
+                entries.append(render_descriptor(_add_referrer(writer, kind, layers, annotations, image)))
         return layers
 
     def _find_entry(self, version: Version) -> Descriptor:
@@ -248,6 +238,16 @@ class Repository:
 def open_repository(path: Path) -> Repository:
     """Return the repository in a directory; it is made with the first version."""
     return Repository(path)
+
+
+def _add_referrer(
+    writer: Writer, kind: str, parts: tuple[Descriptor, ...], annotations: Mapping[str, str], image: Descriptor
+) -> Descriptor:
+    """Add a manifest that has an image for its subject (OCI 1.1), and return its entry for the index."""
+    empty = writer.add_bytes(EMPTY_TYPE, EMPTY)
+    manifest = render_manifest(Manifest(empty, parts, annotations, kind, image))
+    added = writer.add_bytes(MANIFEST_TYPE, manifest)
+    return Descriptor(MANIFEST_TYPE, added.digest, added.size, {SUBJECT: image.digest}, kind)
 
 
 def _make_config(new: NewVersion) -> ImageConfig:

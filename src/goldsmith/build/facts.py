@@ -21,7 +21,6 @@ POOL = range(900, 1000)
 class GuestNetwork:
     """The network that build guests without an address of their own are put into. `gateway` with its prefix length."""
 
-    bridge: str
     gateway: IPv4Interface
 
     def address_of(self, vmid: int) -> IPv4Interface:
@@ -33,6 +32,11 @@ class GuestNetwork:
         half = network.num_addresses // 2
         address = network.network_address + half - 1 - vmid % (half - 2)
         return IPv4Interface(f"{address}/{network.prefixlen}")
+
+
+def render_site_prefix(kind: str, where: str) -> str:
+    """Return how the names of the sites of one Proxmox, or embedded node, begin; the node's name follows."""
+    return f"{kind}:{where}:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,8 @@ class Site:
     def name(self) -> str:
         """What tells it from other sites, for the journal."""
         connection = self.pve.connection
-        return f"{self.kind}:{self.identity or f'{connection.host}:{connection.port}'}:{self.node.name}"
+        where = self.identity or f"{connection.host}:{connection.port}"
+        return f"{render_site_prefix(self.kind, where)}{self.node.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +114,7 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
         vmids=frozenset(guest.vmid for guest in guests),
         addresses=frozenset(_read_addresses(site, guests)),
         dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), site.file_storage or storage).name,
-        template_directory=PurePosixPath(site.node.storage.get_path(site.file_storage or storage))
-        / "template"
-        / "cache",
+        template_directory=site.node.storage.get_template_directory(site.file_storage or storage),
     )
 
 

@@ -64,7 +64,7 @@ def _enter_shell(stack: ExitStack, guest: BuildGuest, timeout: float) -> Shell:
     deadline = time.monotonic() + timeout
     said = f"port {SSH} of {guest.ip} did not answer"
     while time.monotonic() < deadline:
-        if _answers(guest.ip) and note_host_key(guest):
+        if _knock(guest.ip, timeout=1.0) is None and note_host_key(guest):
             try:
                 return stack.enter_context(open_ssh_shell(guest.access))
             except (NodeUnreachable, ShellFailed) as error:
@@ -86,23 +86,19 @@ def note_host_key(guest: BuildGuest) -> bool:
     return True
 
 
-def _answers(ip: str) -> bool:
-    try:
-        with socket.create_connection((ip, SSH), timeout=1.0):
-            return True
-    except OSError:
-        return False
-
-
 def has_answer(ip: str) -> bool:
     """Tell whether some machine is at an address: one that refuses a connection is there, too."""
+    fault = _knock(ip, timeout=0.5)
+    return fault is None or isinstance(fault, ConnectionRefusedError)
+
+
+def _knock(ip: str, *, timeout: float) -> OSError | None:
+    """Connect to the ssh port of an address; return why that cannot be done."""
     try:
-        with socket.create_connection((ip, SSH), timeout=0.5):
-            return True
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
+        socket.create_connection((ip, SSH), timeout).close()
+    except OSError as error:
+        return error
+    return None
 
 
 def read_architecture(shell: Shell) -> str:

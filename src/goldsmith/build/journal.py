@@ -78,7 +78,7 @@ class Journal:
     def keep(self) -> Path:
         """Let the guest outlive the build: copy journal and keys to where nothing is swept, and return that folder."""
         kept = self.directory.parents[1] / "kept" / self.build_id
-        shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("lock", "ssh-*"), dirs_exist_ok=True)
+        shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True)
         return kept
 
 

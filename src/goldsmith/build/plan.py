@@ -62,7 +62,7 @@ def _list_steps(image: Image, facts: NodeFacts, places: tuple[Place, ...], keep:
     disk = variables.temp_disk_size or DiskSize(variables.proxmox_storage, DEFAULT_DISK * GIB)
     yield CreateGuest(
         places=places,
-        hostname=variables.temp_hostname or f"{_as_label(image.name)}-build",
+        hostname=choose_hostname(image),
         storage=disk.storage,
         disk=disk.size / GIB,
         bridge=facts.bridge,
@@ -92,6 +92,11 @@ def _explain_base(image: Image, facts: NodeFacts) -> str:
     if facts.appliances & facts.templates:
         return f"{storage} has {', '.join(sorted(facts.appliances & facts.templates))}, the newest of the index"
     return f"{storage} lacks it; the appliance index is asked for it"
+
+
+def choose_hostname(image: Image) -> str:
+    """Return the build guest's host name: what `hosts:` of the playbook has to match."""
+    return image.variables.temp_hostname or f"{_as_label(image.name)}-build"
 
 
 def _as_label(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -19,31 +20,30 @@ class Place:
 class Step:
     """One step. `reason` is for a person."""
 
+    form: ClassVar[str]
+    """Of its title, with fields of the step in braces."""
     reason: str
 
     @property
     def title(self) -> str:
         """What the step does, in a few words."""
-        raise NotImplementedError
+        return self.form.format(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsureBase(Step):
     """Have the base image in the storage, downloaded through the node's appliance index where it is missing."""
 
+    form = "base image {wanted}"
     storage: str
     wanted: str
-
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return f"base image {self.wanted}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CreateGuest(Step):
     """Create the build guest at the first place that is still free. `disk` in GiB."""
 
+    form = "create {hostname}"
     places: tuple[Place, ...]
     hostname: str
     storage: str
@@ -51,94 +51,63 @@ class CreateGuest(Step):
     bridge: str
     gateway: IPv4Address
 
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return f"create {self.hostname}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class StartGuest(Step):
     """Start it and wait until it lets the build key in."""
 
+    form = "start, wait for ssh"
     timeout: float
-
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return "start, wait for ssh"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provision(Step):
     """Run the playbook on it."""
 
+    form = "playbook {playbook.name}"
     playbook: Path
     strategy: str
-
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return f"playbook {self.playbook.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seal(Step):
     """Take away what must not be in an image that runs many times."""
 
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return "seal"
+    form = "seal"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopGuest(Step):
     """Shut it down."""
 
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return "shut down"
+    form = "shut down"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DumpGuest(Step):
     """Let vzdump make an archive of it. `compress` as vzdump takes it."""
 
+    form = "vzdump to {storage}"
     storage: str
     compress: str
-
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return f"vzdump to {self.storage}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreVersion(Step):
     """Read the archive back and store it as a version in the repository."""
 
+    form = "store {name}"
     name: str
     repository: Path
-
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return f"store {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceTemplate(Step):
     """Write the template into a directory on the node."""
 
+    form = "template into {directory}"
     directory: PurePosixPath
     name: str
-
-    @property
-    def title(self) -> str:
-        """Say it."""
-        return f"template into {self.directory}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +116,9 @@ class RemoveGuest(Step):
 
     keep: bool = False
 
+    form = "remove the build guest"
+
     @property
     def title(self) -> str:
-        """Say it."""
-        return "keep the build guest" if self.keep else "remove the build guest"
+        """Say what becomes of the guest."""
+        return "keep the build guest" if self.keep else super().title

@@ -11,7 +11,7 @@ import click
 
 from goldsmith.base.errors import DefinitionError, UsageError
 from goldsmith.base.events import Events, Notice
-from goldsmith.build.facts import Site
+from goldsmith.build.facts import Site, render_site_prefix
 from goldsmith.build.journal import find_orphans, read_entry
 from goldsmith.build.sweep import Kept, list_kept, remove_kept, sweep_orphans
 from goldsmith.cli.options import Command, Settings, pass_settings
@@ -89,7 +89,7 @@ class Cleaner:
 
     def _find_site(self, name: str) -> Site | None:
         """Return the site of a journal's name for it, `embedded:/var/lib/...:pve`; None if we cannot get there."""
-        if name.startswith(f"embedded:{load_node_settings().state}:"):
+        if name.startswith(render_site_prefix("embedded", str(load_node_settings().state))):
             return self._sites.embedded()
         return next((self._sites.of(image) for image in self._list_images() if name.startswith(_prefix(image))), None)
 
@@ -114,7 +114,7 @@ class Cleaner:
 
 def _prefix(image: Image) -> str:
     host, port = split_host(image.variables.proxmox_api_host or "")
-    return f"proxmox:{host}:{port}:"
+    return render_site_prefix("proxmox", f"{host}:{port}")
 
 
 def _list_rest(kept: Sequence[Kept], settings: Settings) -> None:

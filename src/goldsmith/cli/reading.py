@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldsmith.base.errors import DefinitionError, NotOurs, Problem
-from goldsmith.build.plan import plan_build
+from goldsmith.build.plan import choose_hostname, plan_build
 from goldsmith.build.play import make_play
-from goldsmith.build.steps import CreateGuest
 from goldsmith.cli.options import Settings
 from goldsmith.cli.site import look_without_node
 from goldsmith.definition.hosts import Reserved, check_not_reserved, load_reserved
@@ -94,18 +93,12 @@ def check_plan(image: Image, reserved: Reserved) -> None:
         raise DefinitionError([Problem(image.vars_file, 0, error.message, error.hint)]) from error
 
 
-def name_guest(image: Image) -> str:
-    """Return the host name of an image's build guest: what `hosts:` of its playbook has to match."""
-    steps = plan_build(image, look_without_node(image)).steps
-    return next(step.hostname for step in steps if isinstance(step, CreateGuest))
-
-
 @contextmanager
 def open_syntax_checks(images: Iterable[Image]) -> Iterator[list[Future[None]]]:
     """Let Ansible read the playbooks in the background; `result()` of each raises what it complains of."""
     with ThreadPoolExecutor(CHECKS_AT_ONCE, "syntax-check") as pool:
         try:
-            yield [pool.submit(check_syntax, make_play(image), host=name_guest(image)) for image in images]
+            yield [pool.submit(check_syntax, make_play(image), host=choose_hostname(image)) for image in images]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

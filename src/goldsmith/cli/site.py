@@ -146,7 +146,7 @@ def make_embedded(settings: NodeSettings, access: ClientAccess, pve: Pve) -> Sit
         kind="embedded",
         version=str(pve.version()),
         compress="0",
-        network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
+        network=GuestNetwork(IPv4Interface(settings.network)),
         bridge=settings.bridge,
         identity=str(settings.state),
         file_storage=FILE_STORAGE,
@@ -216,7 +216,7 @@ def look_without_node(image: Image) -> NodeFacts:
         kind="embedded",
         node=settings.name,
         bridge=settings.bridge,
-        network=GuestNetwork(settings.bridge, IPv4Interface(settings.network)),
+        network=GuestNetwork(IPv4Interface(settings.network)),
         dump_storage=FILE_STORAGE,
         template_directory=PurePosixPath(settings.state / FILE_STORAGE / "template" / "cache"),
     )

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from goldsmith.base.digest import Digest
@@ -145,6 +146,10 @@ class Storages:
         if not path:
             raise PveError(f"storage {storage} is no directory; a template cannot be placed in it", hint="set dump_dir")
         return path
+
+    def get_template_directory(self, storage: str) -> PurePosixPath:
+        """Return where a storage keeps container templates on the node (PVE's layout of directory storages)."""
+        return PurePosixPath(self.get_path(storage)) / "template" / "cache"
 
     def list_content(self, storage: str, content: str | None = None, vmid: int | None = None) -> list[Volume]:
         """Return what lies in a storage, by volume id."""

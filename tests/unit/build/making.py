@@ -10,7 +10,7 @@ from goldsmith.build.facts import GuestNetwork, NodeFacts
 from goldsmith.definition.image import Image
 from goldsmith.definition.variables import Variables
 
-NETWORK = GuestNetwork("vmbr0", IPv4Interface("10.86.0.1/16"))
+NETWORK = GuestNetwork(IPv4Interface("10.86.0.1/16"))
 
 
 def make_image(**values: Any) -> Image:

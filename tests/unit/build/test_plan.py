@@ -85,7 +85,7 @@ def test_the_places_are_the_pool_less_what_guests_and_servers_have() -> None:
 
 @given(st.integers(16, 24), st.integers(0, 255))
 def test_no_two_vmids_of_the_pool_share_an_address_and_none_has_the_gateways(prefix: int, third: int) -> None:
-    network = GuestNetwork("vmbr0", IPv4Interface(f"10.{third}.0.1/{prefix}"))
+    network = GuestNetwork(IPv4Interface(f"10.{third}.0.1/{prefix}"))
     addresses = [network.address_of(vmid) for vmid in POOL]
     assert len(set(addresses)) == len(POOL)
     inside = network.gateway.network

@@ -139,7 +139,7 @@ def test_an_image_without_a_host_is_built_on_the_embedded_node(settings: NodeSet
     image = make_image(tmp_path)
     with open_site(image, events=Events()) as site:
         assert (site.kind, site.node.name, site.compress, site.bridge) == ("embedded", "pve", "0", "vmbr0")
-        assert site.network == GuestNetwork("vmbr0", IPv4Interface(settings.network))
+        assert site.network == GuestNetwork(IPv4Interface(settings.network))
         assert isinstance(site.shell, LocalShell)
         assert site.version.startswith("8.")
         assert site.name == f"embedded:{settings.state}:pve"

@@ -33,7 +33,7 @@ GOOD = {
     "passwd": "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nops:x:1000:1000::/home/ops:/bin/sh",
     "shadow": "root:*:1::::::\nnobody:*:1::::::\nops:!:0:0:99999:7:::",
     "world-writable": "",
-    "apt-sources": "/etc/apt/sources.list\tdeb http://deb.debian.org/debian bookworm main\n"
+    "apt-sources": "/etc/apt/sources.list\tdeb http://mirror.example.org/debian bookworm main\n"
     "/etc/apt/sources.list\t# a comment",
     "apt-check": "",
     "apt-config": "",

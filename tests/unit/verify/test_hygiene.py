@@ -51,7 +51,7 @@ def test_every_known_name_has_a_check() -> None:
         ("no-world-writable", {"world_writable": "/etc/motd"}, "may be written by everybody: /etc/motd"),
         ("apt-sources", {"apt_sources": ""}, "apt has no sources"),
         ("apt-sources", {"apt_sources": "/etc/apt/sources.list\tdeb file:/mirror bookworm main"}, "file:/mirror"),
-        ("apt-sources", {"apt_sources": "/x.sources\tURIs: http://10.0.0.1/debian http://deb.debian.org/debian"},
+        ("apt-sources", {"apt_sources": "/x.sources\tURIs: http://10.0.0.1/debian http://mirror.example.org/debian"},
          "source http://10.0.0.1/debian"),
         ("apt-sources", {"apt_config": 'Acquire::http::Proxy "http://127.0.0.1:3142";'}, "http::Proxy"),
         ("apt-sources", {"apt_sources": "/s.list\tdeb [signed-by=/k] http://localhost:1/x y z"}, "http://localhost:1/x"),
@@ -179,10 +179,10 @@ def test_upgrades_are_counted() -> None:
 
 
 def test_a_mirror_that_does_not_answer_is_no_fault_of_the_image() -> None:
-    probe = make_probe(upgrades="Err:1 http://deb.debian.org stable InRelease\nE: Failed", code={"upgrades": 5})
+    probe = make_probe(upgrades="Err:1 http://mirror.example.org stable InRelease\nE: Failed", code={"upgrades": 5})
     outcome = judge("upgrade-state", probe)
     assert outcome.state is State.SKIPPED
-    assert outcome.message.startswith("the package mirror cannot be asked: Err:1 http://deb.debian.org")
+    assert outcome.message.startswith("the package mirror cannot be asked: Err:1 http://mirror.example.org")
     outcome = judge("upgrade-state", make_probe(lacking=("upgrades",)), policy=make_policy(network=False))
     assert outcome.message == "the guest has no network"
 
