@@ -28,8 +28,9 @@ from tests.unit.provision.sshd import make_key
 
 from goldsmith.base.events import Events, PlaybookTask
 from goldsmith.node.settings import NodeSettings
-from goldsmith.provision.play import Play, Target
+from goldsmith.provision.play import Play
 from goldsmith.provision.playbook import run_playbook
+from goldsmith.pve.target import Target
 
 PLAYBOOK = """
 - hosts: all

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldsmith.verify.subject import Subject
+from goldsmith.pve.target import Target
 from tests.lxc.guests import Guest, Guests, wait_until
 
 
@@ -15,7 +15,7 @@ class Opened:
     """A running guest, and how it is reached."""
 
     guest: Guest
-    subject: Subject
+    subject: Target
 
 
 def make_key(folder: Path) -> str:
@@ -36,7 +36,7 @@ def open_guest(make_guest: Guests, folder: Path, *, template: str | None = None)
     return Opened(guest, await_subject(guest, folder))
 
 
-def await_subject(guest: Guest, folder: Path) -> Subject:
+def await_subject(guest: Guest, folder: Path) -> Target:
     """Wait until a guest's sshd answers, and note its host key."""
     address = guest.on.address(guest.vmid)
 
@@ -45,4 +45,4 @@ def await_subject(guest: Guest, folder: Path) -> Subject:
 
     known_hosts = folder / f"known_hosts.{guest.vmid}"
     known_hosts.write_text(wait_until(scan, what="sshd"))
-    return Subject(f"guest {guest.vmid}", address, folder / "id_ed25519", known_hosts)
+    return Target(f"guest {guest.vmid}", address, folder / "id_ed25519", known_hosts)

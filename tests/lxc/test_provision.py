@@ -16,8 +16,9 @@ import pytest
 from goldsmith.base.errors import PlaybookFailed, ProvisionError
 from goldsmith.base.events import Event, Events, Notice, PlaybookTask, PlaybookTaskStarted
 from goldsmith.base.secrets import Masker, Secret
-from goldsmith.provision.play import Play, PlaybookOutcome, Target
+from goldsmith.provision.play import Play, PlaybookOutcome
 from goldsmith.provision.playbook import run_playbook
+from goldsmith.pve.target import Target
 from tests.lxc.guests import Guest, Guests, RunningNode, has_answer, wait_until
 from tests.unit.provision.sshd import make_key
 

@@ -15,11 +15,12 @@ import pytest
 
 from goldsmith.base.events import Event, Events, TestFinished
 from goldsmith.definition.hygiene import HYGIENE_CHECKS
+from goldsmith.pve.target import Target
 from goldsmith.verify.hygiene.policy import Policy
 from goldsmith.verify.hygiene.run import run_hygiene
 from goldsmith.verify.outcome import Outcome, Portrait, State
 from goldsmith.verify.settle import wait_settled
-from goldsmith.verify.subject import Subject, open_subject
+from goldsmith.verify.subject import open_subject
 from tests.lxc.guests import Guest, Guests, RunningNode
 from tests.lxc.subjects import await_subject, make_key, open_guest
 
@@ -32,11 +33,11 @@ class Laboratory:
     """One guest to be spoiled, and a good one of the same image that it is compared with."""
 
     spoiled: Guest
-    good: Subject
+    good: Target
     folder: Path
     begun: float
 
-    def spoil(self, script: str) -> Subject:
+    def spoil(self, script: str) -> Target:
         """Bring the guest back to what it was before it ever ran, change it, and start it."""
         if self.spoiled.status == "running":
             self.spoiled.stop()
@@ -49,7 +50,7 @@ class Laboratory:
         self.spoiled.start()
         return await_subject(self.spoiled, self.folder)
 
-    def look(self, subject: Subject, told: list[Event] | None = None) -> tuple[dict[str, Outcome], Portrait]:
+    def look(self, subject: Target, told: list[Event] | None = None) -> tuple[dict[str, Outcome], Portrait]:
         policy = Policy(made_after=self.begun - 60, own_keys=frozenset({make_key(self.folder)}), ready_seconds=1.5,
                         network=False)  # fmt: skip
         with open_subject(subject) as one, open_subject(self.good) as other:

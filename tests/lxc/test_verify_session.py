@@ -13,12 +13,13 @@ import pytest
 from goldsmith.base.events import Event, Events
 from goldsmith.build.credentials import ensure_credentials
 from goldsmith.build.play import make_play
+from goldsmith.pve.target import Target
 from goldsmith.verify.hygiene.policy import make_policy
 from goldsmith.verify.hygiene.run import run_hygiene
 from goldsmith.verify.outcome import Outcome, State
 from goldsmith.verify.session import collect_groups, run_session
 from goldsmith.verify.settle import wait_settled
-from goldsmith.verify.subject import Subject, open_subject
+from goldsmith.verify.subject import open_subject
 from goldsmith.verify.tests import UserTests, get_user_tests
 from tests.lxc.guests import Guests, RunningNode
 from tests.lxc.images import Workshop, open_site
@@ -53,7 +54,7 @@ class Bench:
     """Tests in a folder, run on a guest."""
 
     folder: Path
-    subject: Subject
+    subject: Target
     told: list[Event] = field(default_factory=list)
 
     @property
@@ -71,7 +72,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def subject(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+def subject(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     guests = Guests(node)
     try:
         yield open_guest(guests, tmp_path_factory.mktemp("subject")).subject
@@ -80,7 +81,7 @@ def subject(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def bench(subject: Subject, tmp_path: Path) -> Bench:
+def bench(subject: Target, tmp_path: Path) -> Bench:
     return Bench(tmp_path, subject)
 
 

@@ -16,7 +16,8 @@ from goldsmith.base.files import write_atomic
 from goldsmith.base.process import run
 from goldsmith.build.scripts import read_script
 from goldsmith.pve.shell import Shell
-from goldsmith.pve.ssh import SshAccess, open_ssh_shell
+from goldsmith.pve.ssh import open_ssh_shell
+from goldsmith.pve.target import Target
 
 SSH = 22
 POLL = 0.03
@@ -41,9 +42,9 @@ class BuildGuest:
         return str(self.address.ip)
 
     @property
-    def access(self) -> SshAccess:
-        """How its shell is reached: as root, with the build key, and with the host key that was noted."""
-        return SshAccess(self.ip, key_file=self.private_key, known_hosts=self.known_hosts)
+    def target(self) -> Target:
+        """The guest as playbooks see it: reached as root, with the build key and the host key that was noted."""
+        return Target(self.hostname, self.ip, self.private_key, self.known_hosts)
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def _enter_shell(stack: ExitStack, guest: BuildGuest, timeout: float) -> Shell:
     while time.monotonic() < deadline:
         if _knock(guest.ip, timeout=1.0) is None and note_host_key(guest):
             try:
-                return stack.enter_context(open_ssh_shell(guest.access))
+                return stack.enter_context(open_ssh_shell(guest.target.access))
             except (NodeUnreachable, ShellFailed) as error:
                 said = error.detail or error.message
         time.sleep(POLL)

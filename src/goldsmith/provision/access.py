@@ -11,8 +11,8 @@ from pathlib import Path
 
 from goldsmith.base.errors import ProvisionError
 from goldsmith.base.process import Argument, Completed, run
-from goldsmith.provision.play import Target
 from goldsmith.provision.processes import MARK
+from goldsmith.pve.target import Target
 
 CONNECT_TIMEOUT = 15
 UNREACHED = 255

@@ -21,20 +21,6 @@ class Play:
 
 
 @dataclass(frozen=True)
-class Target:
-    """The guest that a playbook runs on, reached over SSH as root."""
-
-    host: str
-    """Its name in the play: what tasks show and `inventory_hostname` says."""
-    address: str
-    private_key: Path
-    known_hosts: Path
-    """Holds the guest's host key; it is checked strictly."""
-    port: int = 22
-    user: str = "root"
-
-
-@dataclass(frozen=True)
 class PlaybookOutcome:
     """What a playbook came to on the guest. Counts are tasks."""
 

@@ -19,7 +19,7 @@ from goldsmith.base.events import Events, Notice
 from goldsmith.base.private import open_private_log
 from goldsmith.base.secrets import find_secrets, list_disguises
 from goldsmith.provision.access import USUAL_PYTHON, Access, ensure_python, find_python
-from goldsmith.provision.play import Play, PlaybookOutcome, Target
+from goldsmith.provision.play import Play, PlaybookOutcome
 from goldsmith.provision.processes import end_marked
 from goldsmith.provision.reading import Reader
 from goldsmith.provision.strategy import Strategy, choose_strategy
@@ -32,6 +32,7 @@ from goldsmith.provision.workspace import (
     open_workspace,
     write_inventory,
 )
+from goldsmith.pve.target import Target
 
 LAUNCH = Path(__file__).with_name("launch.py")
 RUNNERS_OWN = (

@@ -26,10 +26,11 @@ from typing import Any
 from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import build_environment
 from goldsmith.provision.access import Access
-from goldsmith.provision.play import Play, Target
+from goldsmith.provision.play import Play
 from goldsmith.provision.processes import MARK, end_marked
 from goldsmith.provision.strategy import Strategy
 from goldsmith.provision.variables import render_variables, split_variables
+from goldsmith.pve.target import Target
 
 PREFIX = "goldsmith-play-"
 SOCKETS = "s"

@@ -2,7 +2,7 @@
 
 It works on guests that run and let root in over SSH. It never makes, starts or removes one, and stores nothing.
 
-    subject     Subject, open_subject                 the guest, and its shell
+    subject     Target, open_subject                 the guest, and its shell
     settle      wait_settled                          has it come up?
     hygiene     make_policy, run_hygiene              the built-in checks, on one guest or two
     session     collect_groups, run_session           images/NAME/tests/test_*.py, each session a process of its own

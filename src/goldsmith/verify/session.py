@@ -20,10 +20,10 @@ from goldsmith.base.events import Events
 from goldsmith.base.private import open_private_log
 from goldsmith.base.process import Argument, open_process, run
 from goldsmith.base.secrets import Masker, find_secrets, list_disguises
+from goldsmith.pve.target import Target
 from goldsmith.verify.outcome import Outcome
 from goldsmith.verify.protocol import SETTINGS, SHARED, STOP_GRACE
 from goldsmith.verify.reading import Reader
-from goldsmith.verify.subject import Subject
 from goldsmith.verify.tests import TestGroup, UserTests
 from goldsmith.verify.workspace import Workspace, open_workspace
 
@@ -102,7 +102,7 @@ def build_environment(workspace: Workspace) -> dict[str, str]:
 def run_session(
     tests: UserTests,
     group: TestGroup,
-    subject: Subject,
+    subject: Target,
     *,
     events: Events,
     log: Path,

@@ -24,8 +24,8 @@ from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText
+from goldsmith.pve.target import Target
 from goldsmith.verify.protocol import FILE_KEY
-from goldsmith.verify.subject import Subject
 from goldsmith.verify.tests import UserTests
 
 PREFIX = "goldsmith-test-"
@@ -80,7 +80,7 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(tests: UserTests, subject: Subject | None, group: str | None) -> Iterator[Workspace]:
+def open_workspace(tests: UserTests, subject: Target | None, group: str | None) -> Iterator[Workspace]:
     """Make the private directory; it is gone after the block, and so is ssh's connection.
 
     Directories of runs that were killed go too: they hold secrets.
@@ -145,7 +145,7 @@ def find_configuration(directory: Path) -> Path | None:
     return None
 
 
-def render_ssh_config(subject: Subject, control: Path) -> str:
+def render_ssh_config(subject: Target, control: Path) -> str:
     """Render what ssh needs to reach the guest (ssh_config(5): the first value of each option counts)."""
     options = {
         "HostName": subject.address,

@@ -18,9 +18,10 @@ import pytest
 from goldsmith.base.errors import Interrupted, ProvisionError
 from goldsmith.base.events import Event, Events, Notice, PlaybookTask, PlaybookTaskStarted
 from goldsmith.base.secrets import Masker, Secret
-from goldsmith.provision.play import Play, PlaybookOutcome, Target
+from goldsmith.provision.play import Play, PlaybookOutcome
 from goldsmith.provision.playbook import run_playbook
 from goldsmith.provision.processes import list_marked
+from goldsmith.pve.target import Target
 from tests.unit.provision.sshd import HOST, SSHD, open_sshd
 
 pytestmark = [

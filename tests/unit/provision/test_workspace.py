@@ -12,7 +12,7 @@ import pytest
 
 from goldsmith.base.secrets import Secret
 from goldsmith.provision.access import Access
-from goldsmith.provision.play import Play, Target
+from goldsmith.provision.play import Play
 from goldsmith.provision.strategy import Strategy
 from goldsmith.provision.workspace import (
     Workspace,
@@ -22,6 +22,7 @@ from goldsmith.provision.workspace import (
     render_connection,
     write_inventory,
 )
+from goldsmith.pve.target import Target
 
 TARGET = Target("guest", "10.0.0.5", Path("/keys/key"), Path("/keys/known hosts%1"), port=2222, user="root")
 MITOGEN = Strategy("mitogen_linear", Path("/mitogen/strategy"))

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from goldsmith.base.events import Event, Events, TestFinished
+from goldsmith.pve.target import Target
 from goldsmith.verify.outcome import Outcome, State
 from goldsmith.verify.session import collect_groups, run_session
-from goldsmith.verify.subject import Subject
 from goldsmith.verify.tests import TestGroup, UserTests
 from tests.unit.provision.sshd import SSHD, open_sshd
 
 
 @pytest.fixture(scope="session")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     if SSHD is None:
         pytest.skip("sshd is not installed")
     with open_sshd(tmp_path_factory.mktemp("sshd")) as target:
-        yield Subject(target.host, target.address, target.private_key, target.known_hosts, target.port, target.user)
+        yield Target(target.host, target.address, target.private_key, target.known_hosts, target.port, target.user)
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Bench:
         return collect_groups(self.tests)
 
     def run(
-        self, subject: Subject, group: TestGroup | None = None, is_stopped: Callable[[], bool] = lambda: False
+        self, subject: Target, group: TestGroup | None = None, is_stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, Outcome]:
         """Run a group (by default the first) and return the outcomes by name, without the file's."""
         events = Events(self.told.append)
@@ -66,7 +66,7 @@ class Bench:
         assert finished == [outcome.name for outcome in outcomes]
         return {outcome.name.removeprefix("test_it.py::"): outcome for outcome in outcomes}
 
-    def states(self, subject: Subject) -> dict[str, State]:
+    def states(self, subject: Target) -> dict[str, State]:
         return {name: outcome.state for name, outcome in self.run(subject).items()}
 
 

@@ -12,9 +12,10 @@ from goldsmith.base.events import Event, Events
 from goldsmith.base.process import SAFE_PATH, Completed
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText
+from goldsmith.pve.target import Target
 from goldsmith.verify.goss import drop_secrets, has_goss, parse_goss, run_goss
 from goldsmith.verify.outcome import State
-from goldsmith.verify.subject import Subject, open_subject
+from goldsmith.verify.subject import open_subject
 from goldsmith.verify.tests import UserTests
 
 RESULT = {
@@ -58,7 +59,7 @@ def test_secrets_are_not_given_to_goss() -> None:
     assert drop_secrets(given) == {"a": 1, "deep": {"u": "{{ }}"}, "many": ["b"], "path": "/etc"}
 
 
-def test_without_goss_it_is_skipped_with_the_reason(subject: Subject, tmp_path: Path) -> None:
+def test_without_goss_it_is_skipped_with_the_reason(subject: Target, tmp_path: Path) -> None:
     if shutil.which("goss", path=SAFE_PATH):
         pytest.skip("goss is installed here")
     tests, told = UserTests(tmp_path), list[Event]()

@@ -13,8 +13,8 @@ import pytest
 from goldsmith.base.errors import DefinitionError, Interrupted
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText
+from goldsmith.pve.target import Target
 from goldsmith.verify.outcome import State
-from goldsmith.verify.subject import Subject
 from goldsmith.verify.tests import TestGroup
 
 from .conftest import Bench
@@ -22,7 +22,7 @@ from .conftest import Bench
 PASSED, FAILED, SKIPPED = State.PASSED, State.FAILED, State.SKIPPED
 
 
-def test_outcomes_come_back_with_their_words(bench: Bench, subject: Subject) -> None:
+def test_outcomes_come_back_with_their_words(bench: Bench, subject: Target) -> None:
     bench.write("""
 import pytest
 def test_good(host):
@@ -56,7 +56,7 @@ def test_many(host, name): assert host.user(name).exists
     assert stat.S_IMODE(bench.log.stat().st_mode) == 0o600
 
 
-def test_commands_run_on_the_subject_over_ssh(bench: Bench, subject: Subject) -> None:
+def test_commands_run_on_the_subject_over_ssh(bench: Bench, subject: Target) -> None:
     bench.write(
         """
 def test_where(host):
@@ -67,7 +67,7 @@ def test_where(host):
     assert bench.states(subject) == {"test_where": PASSED}
 
 
-def test_a_module_that_names_other_hosts_still_tests_the_guest(bench: Bench, subject: Subject) -> None:
+def test_a_module_that_names_other_hosts_still_tests_the_guest(bench: Bench, subject: Target) -> None:
     bench.write("""
 testinfra_hosts = ["ssh://production.example.com", "local://"]
 def test_it(host): assert host.run("echo $SSH_CONNECTION").stdout.strip()
@@ -75,7 +75,7 @@ def test_it(host): assert host.run("echo $SSH_CONNECTION").stdout.strip()
     assert bench.states(subject) == {"test_it": PASSED}
 
 
-def test_variables_are_plain_and_secrets_are_files(bench: Bench, subject: Subject) -> None:
+def test_variables_are_plain_and_secrets_are_files(bench: Bench, subject: Target) -> None:
     bench.variables = {
         "apps": ["git", "htop"], "flag": True, "none": None, "raw": UnsafeText("{{ x }}"),
         "token": Secret('hush "quoted" hush'), "deep": {"password": Secret("deep-hush")},
@@ -98,7 +98,7 @@ def test_it(variables):
     assert "********" in outcome.detail
 
 
-def test_a_test_runs_for_each_item_of_a_variable(bench: Bench, subject: Subject) -> None:
+def test_a_test_runs_for_each_item_of_a_variable(bench: Bench, subject: Target) -> None:
     bench.variables = {"users": ["root", "nobody"]}
     bench.write("""
 import pytest
@@ -112,7 +112,7 @@ def test_user(host, name): assert host.user(name).exists
     assert "the image has no variable 'usres'" in caught.value.problems[0].message
 
 
-def test_destructive_tests_classes_and_modules_are_groups_of_their_own(bench: Bench, subject: Subject) -> None:
+def test_destructive_tests_classes_and_modules_are_groups_of_their_own(bench: Bench, subject: Target) -> None:
     bench.write("""
 import pytest
 def test_calm(): pass
@@ -163,7 +163,7 @@ def test_without_tests_there_are_no_groups(bench: Bench) -> None:
 # --- whose configuration counts
 
 
-def test_the_configuration_beside_the_tests_counts_and_none_from_above(bench: Bench, subject: Subject) -> None:
+def test_the_configuration_beside_the_tests_counts_and_none_from_above(bench: Bench, subject: Target) -> None:
     bench.write("import pytest\n@pytest.fixture\ndef number(): return 7\n", "conftest.py")
     bench.write("from helper import X\ndef check_it(number): assert number == X\n")
     bench.write("X = 7\n", "helper.py")
@@ -196,7 +196,7 @@ def test_after(): pass
 """
 
 
-def test_a_hanging_test_is_stopped_at_its_limit_and_the_others_run(bench: Bench, subject: Subject) -> None:
+def test_a_hanging_test_is_stopped_at_its_limit_and_the_others_run(bench: Bench, subject: Target) -> None:
     bench.write(HANGING)
     bench.test_timeout = 1.0
     begun = time.monotonic()
@@ -211,7 +211,7 @@ def test_a_hanging_test_is_stopped_at_its_limit_and_the_others_run(bench: Bench,
     assert 'host.run("sleep 60")' in hangs.detail
 
 
-def test_a_test_that_cannot_be_stopped_is_ended_from_outside(bench: Bench, subject: Subject,
+def test_a_test_that_cannot_be_stopped_is_ended_from_outside(bench: Bench, subject: Target,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setattr("goldsmith.verify.session.STOP_GRACE", 1.0)
     bench.write("""
@@ -230,7 +230,7 @@ def test_after(): pass
     assert "test_before PASSED" in outcomes["test_deaf"].detail
 
 
-def test_a_session_is_stopped_at_its_own_limit(bench: Bench, subject: Subject) -> None:
+def test_a_session_is_stopped_at_its_own_limit(bench: Bench, subject: Target) -> None:
     bench.write("import time\ndef test_a(): time.sleep(0.3)\ndef test_b(): time.sleep(60)\n")
     bench.session_timeout = 2.0
     outcomes = bench.run(subject)
@@ -238,7 +238,7 @@ def test_a_session_is_stopped_at_its_own_limit(bench: Bench, subject: Subject) -
     assert outcomes["test_b"].message == "stopped: all tests together did not end within 2 s"
 
 
-def test_a_session_that_dies_fails_what_it_has_not_done(bench: Bench, subject: Subject) -> None:
+def test_a_session_that_dies_fails_what_it_has_not_done(bench: Bench, subject: Target) -> None:
     bench.write("import os, signal\ndef test_a(): pass\ndef test_b(): os.kill(os.getpid(), 9)\ndef test_c(): pass\n")
     outcomes = bench.run(subject)
     assert outcomes["test_a"].state is PASSED
@@ -246,17 +246,17 @@ def test_a_session_that_dies_fails_what_it_has_not_done(bench: Bench, subject: S
     assert outcomes["test_c"].message.startswith("was not run: pytest was killed by signal 9")
 
 
-def test_a_subject_that_cannot_be_reached_fails_its_tests(bench: Bench, subject: Subject, tmp_path: Path) -> None:
+def test_a_subject_that_cannot_be_reached_fails_its_tests(bench: Bench, subject: Target, tmp_path: Path) -> None:
     bench.write("def test_it(host): host.run('true')\n")
     foreign = tmp_path / "known_hosts"
     foreign.write_text("")
-    stranger = Subject("x", subject.address, subject.private_key, foreign, subject.port, subject.user)
+    stranger = Target("x", subject.address, subject.private_key, foreign, subject.port, subject.user)
     outcome = bench.run(stranger)["test_it"]
     assert outcome.state is FAILED
     assert "Host key verification failed" in outcome.detail
 
 
-def test_an_interrupt_ends_everything(bench: Bench, subject: Subject) -> None:
+def test_an_interrupt_ends_everything(bench: Bench, subject: Target) -> None:
     bench.write(HANGING)
     seen: list[str] = []
 
@@ -271,7 +271,7 @@ def test_an_interrupt_ends_everything(bench: Bench, subject: Subject) -> None:
 
 
 def test_nothing_is_left_of_a_session(
-    bench: Bench, subject: Subject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Bench, subject: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
     (tmp_path / "t").mkdir()

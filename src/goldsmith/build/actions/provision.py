@@ -8,15 +8,13 @@ from goldsmith.build.credentials import read_public_key
 from goldsmith.build.guest import read_architecture, read_packages, run_script
 from goldsmith.build.play import make_play
 from goldsmith.build.steps import Provision, Seal
-from goldsmith.provision.play import Target
 from goldsmith.provision.playbook import run_playbook
 
 
 def provision(_step: Provision, build: Build) -> str:
     """Run the image's playbook on the guest."""
-    guest = build.guest
-    target = Target(guest.hostname, guest.ip, guest.private_key, guest.known_hosts)
-    outcome = run_playbook(make_play(build.image, build.credentials), target, events=build.events, log=build.log)
+    play = make_play(build.image, build.credentials)
+    outcome = run_playbook(play, build.guest.target, events=build.events, log=build.log)
     return f"{outcome.ok} ok, {outcome.changed} changed"
 
 
