@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import IO
+from types import FrameType
+from typing import IO, Any
 
 from goldsmith.base.errors import ProgramFailed, ProgramMissing, ProgramTimedOut
 from goldsmith.base.secrets import Masker, Secret
@@ -27,6 +28,7 @@ SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "TZ", "SSH_AUTH_SOCK", "http_proxy", "https_proxy", "no_proxy")
 """What a program may see of our own environment: who runs it, and how it reaches the network."""
 TAIL_LINES = 40
+_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _END_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """util-linux's program, which becomes the wanted one; about a millisecond."""
 
@@ -94,24 +96,64 @@ def open_process(
     arguments, environment = _check_arguments(argv), build_environment(env)
     if which(arguments[0], path=environment["PATH"]) is None:
         raise ProgramMissing(arguments[0])
+    process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(
-            [*_END_WITH_US, *arguments], stdin=stdin, stdout=stdout, stderr=stderr, env=environment, cwd=cwd,
-            start_new_session=True,
-        )  # fmt: skip
+        with _hold_signals():  # raised within Popen, an interrupt would leave a program behind that nobody knows
+            process = subprocess.Popen(
+                [*_END_WITH_US, *arguments], stdin=stdin, stdout=stdout, stderr=stderr, env=environment, cwd=cwd,
+                start_new_session=True,
+            )  # fmt: skip
+        yield process
     except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
+        if process is not None or (cwd is not None and not cwd.is_dir()):
             raise
         raise ProgramMissing(_END_WITH_US[0]) from error
-    try:
-        yield process
     finally:
-        if process.poll() is None:
-            _end_group(process)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        if process is not None:
+            _clear_up(process)
+
+
+def _clear_up(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        _end_group(process)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with suppress(BrokenPipeError):
+                stream.close()
+
+
+@contextmanager
+def _hold_signals() -> Iterator[None]:
+    """Let signals that are handled in Python wait until the block has ended. (Python handles them in the main thread.)
+
+    Masking them would not do: a program inherits the mask.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    is_holding = True
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if is_holding:
+            held.append(number)
+        else:  # an exception came before this signal had its own handler back
+            handlers[number](number, frame)
+
+    handlers = {number: handler for number in _HELD if callable(handler := signal.getsignal(number))}
+    try:
+        _set_handlers(dict.fromkeys(handlers, hear))
+        yield
+    finally:
+        is_holding = False
+        _set_handlers(handlers)
+        for number in held:
+            signal.raise_signal(number)
+
+
+def _set_handlers(handlers: Mapping[int, Callable[[int, FrameType | None], Any]]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def start_detached(argv: Sequence[Argument], *, log: Path, env: Mapping[str, str | Secret] | None = None) -> int:
