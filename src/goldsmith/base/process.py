@@ -28,6 +28,7 @@ SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "TZ", "SSH_AUTH_SOCK", "http_proxy", "https_proxy", "no_proxy")
 """What a program may see of our own environment: who runs it, and how it reaches the network."""
 TAIL_LINES = 40
+Handlers = dict[int, Callable[[int, FrameType | None], Any]]
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _END_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """util-linux's program, which becomes the wanted one; about a millisecond."""
@@ -124,7 +125,7 @@ def _clear_up(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _hold_signals() -> Iterator[None]:
-    """Let signals that are handled in Python wait until the block has ended. (Python handles them in the main thread.)
+    """Let signals that are handled in Python, which the main thread does, wait until the block has ended.
 
     Masking them would not do: a program inherits the mask.
     """
@@ -140,7 +141,7 @@ def _hold_signals() -> Iterator[None]:
         else:  # an exception came before this signal had its own handler back
             handlers[number](number, frame)
 
-    handlers = {number: handler for number in _HELD if callable(handler := signal.getsignal(number))}
+    handlers: Handlers = {number: handler for number in _HELD if callable(handler := signal.getsignal(number))}
     try:
         _set_handlers(dict.fromkeys(handlers, hear))
         yield
@@ -151,7 +152,7 @@ def _hold_signals() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _set_handlers(handlers: Mapping[int, Callable[[int, FrameType | None], Any]]) -> None:
+def _set_handlers(handlers: Handlers) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
