@@ -94,7 +94,7 @@ class Journey:
         if not running:
             daemon.stop(self.node.settings)
         found += [str(path) for path in (self.home / "tmp").iterdir()]
-        found += [str(path) for path in (self.home / ".local/state/goldsmith/builds").glob("*")]
+        found += [str(path) for path in (self.home / ".local/state/goldsmith/runs").glob("*")]
         return found + self.list_processes()
 
     def list_processes(self) -> list[str]:

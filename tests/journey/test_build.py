@@ -55,7 +55,7 @@ def test_a_check_changes_nothing(journey: Journey) -> None:
     assert "playbook playbook.yml" in done.stdout + done.stderr
     assert sorted(str(path) for path in journey.project.rglob("*")) == before
     assert daemon.status(journey.node.settings) is None
-    assert not (journey.home / ".local/state/goldsmith/builds").exists()
+    assert not (journey.home / ".local/state/goldsmith/runs").exists()
 
 
 def test_every_mistake_is_named_with_its_line_before_anything_starts(journey: Journey) -> None:

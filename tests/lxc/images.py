@@ -101,6 +101,6 @@ class Workshop:
         guests = [f"guest {guest.vmid}" for guest in self.site.pve.list_guests() if "goldsmith-build" in guest.tags]
         volumes = self.site.node.storage.list_content("local", "backup")
         dumps = [volume.volid for volume in volumes if MARK in volume.notes]
-        builds = self.state / "builds"
+        builds = self.state / "runs"
         journals = [str(path) for path in builds.iterdir()] if builds.is_dir() else []
         return guests + dumps + journals

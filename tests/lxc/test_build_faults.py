@@ -244,7 +244,7 @@ def test_a_node_that_dies_is_an_error_and_the_next_build_clears_up(workshop: Wor
 
 
 def test_a_guest_that_bears_a_stranger_s_mark_is_not_swept(workshop: Workshop, make_guest: Guests) -> None:
-    theirs = make_guest(tags="goldsmith;goldsmith-build", description="goldsmith build 0123456789ab")
+    theirs = make_guest(tags="goldsmith;goldsmith-build", description="goldsmith run 0123456789ab")
     workshop.build()
     assert theirs.status == "stopped"
 

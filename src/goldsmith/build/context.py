@@ -15,7 +15,7 @@ from goldsmith.base.digest import Digest
 from goldsmith.base.events import Events, LogLine
 from goldsmith.build.credentials import Credentials
 from goldsmith.build.facts import Site
-from goldsmith.build.guest import BuildGuest
+from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import Journal
 from goldsmith.build.plan import BuildPlan
 from goldsmith.build.undo import Undo
@@ -41,7 +41,7 @@ class Build:
     begun: float = field(default_factory=time.monotonic)
     base: Volume = field(init=False)
     base_digest: Future[Digest] = field(init=False)
-    guest: BuildGuest = field(init=False)
+    guest: TempGuest = field(init=False)
     shell: Shell = field(init=False)
     """The guest's."""
     has_guest: bool = False

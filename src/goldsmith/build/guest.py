@@ -27,7 +27,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 
 
 @dataclass(frozen=True)
-class BuildGuest:
+class TempGuest:
     """The build guest, and the files that open it."""
 
     vmid: int
@@ -48,7 +48,7 @@ class BuildGuest:
 
 
 @contextmanager
-def open_guest(guest: BuildGuest, timeout: float) -> Iterator[Shell]:
+def open_guest(guest: TempGuest, timeout: float) -> Iterator[Shell]:
     """Wait until the guest lets the build key in, and use its shell while the block runs.
 
     Nobody can know the guest's host key before its first boot: it is noted when its sshd first answers, and insisted on
@@ -61,7 +61,7 @@ def open_guest(guest: BuildGuest, timeout: float) -> Iterator[Shell]:
         yield _enter_shell(stack, guest, timeout)
 
 
-def _enter_shell(stack: ExitStack, guest: BuildGuest, timeout: float) -> Shell:
+def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float) -> Shell:
     deadline = time.monotonic() + timeout
     said = f"port {SSH} of {guest.ip} did not answer"
     while time.monotonic() < deadline:
@@ -77,7 +77,7 @@ def _enter_shell(stack: ExitStack, guest: BuildGuest, timeout: float) -> Shell:
     )
 
 
-def note_host_key(guest: BuildGuest) -> bool:
+def note_host_key(guest: TempGuest) -> bool:
     """Write down the guest's host keys unless that was done before; tell whether they are known now."""
     if not guest.known_hosts.exists():
         keys = run(["ssh-keyscan", "-T", "5", "-t", "ed25519,ecdsa,rsa", guest.ip], check=False).stdout

@@ -1,12 +1,12 @@
-"""What a running build has made, on disk: so that the next run can clear up after one that was killed.
+"""What a build or a trial has made while it runs, on disk: so that the next run can clear up after one that was killed.
 
-    <state>/builds/<build id>/lock          held by the build as long as it lives; the kernel drops it with the process
+    <state>/runs/<run id>/lock          held by the run as long as it lives; the kernel drops it with the process
                               journal.json  site, image, vmids that were tried: written before each of them is created
-                              id_ed25519    the key that opens the build guest, and no other
-                              known_hosts   the build guest's own key
-            kept/<build id>/                the same of a guest that stays because --keep was given
+                            id_ed25519    the key that opens the run's guests, and no others
+                            known_hosts   the keys of those guests
+            kept/<run id>/                the same of a guest that stays because --keep was given
 
-A guest is ours only if both agree: the journal names it, and its description carries the build's id.
+A guest is ours only if both agree: the journal names it, and its description carries the run's id.
 """
 
 from __future__ import annotations
@@ -18,38 +18,48 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from goldsmith.base.files import has_lock_holder, open_lock, write_atomic
 
-TAGS = ("goldsmith", "goldsmith-build")
-"""Tags of every build guest, for people who look at the node."""
-MARK = "goldsmith build "
+Kind = Literal["build", "test", "shell"]
+"""What a run is: it makes an image, tests a version, or lets a person look at one."""
+MARK = "goldsmith run "
 
 
-def render_mark(build_id: str) -> str:
+def get_tags(kind: Kind) -> tuple[str, str]:
+    """Return the tags of a run's guests, for people who look at the node."""
+    return ("goldsmith", f"goldsmith-{kind}")
+
+
+def render_mark(run_id: str) -> str:
     """Return the line in a guest's description, or in a dump's notes, that says whose it is."""
-    return f"{MARK}{build_id}"
+    return f"{MARK}{run_id}"
 
 
-def has_mark(text: str, build_id: str) -> bool:
-    """Tell whether a description or notes carry a build's mark."""
-    return render_mark(build_id) in text.splitlines()
+def has_mark(text: str, run_id: str) -> bool:
+    """Tell whether a description or notes carry a run's mark."""
+    return render_mark(run_id) in text.splitlines()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the journal of one build says."""
+    """What the journal of one run says."""
 
-    build_id: str
+    run_id: str
+    kind: Kind
     site: str
     image: str
+    """The image, or its version."""
     vmids: tuple[int, ...] = ()
     dump_storage: str = ""
+    template: str = ""
+    """Volume id of a template that was brought to the node for this run alone; its name carries the run's id."""
 
 
 @dataclass
 class Journal:
-    """The journal of a build that runs in this process."""
+    """The journal of a run of this process."""
 
     directory: Path
     entry: Entry
@@ -57,9 +67,9 @@ class Journal:
     """What could not be removed."""
 
     @property
-    def build_id(self) -> str:
-        """The build's id."""
-        return self.entry.build_id
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.entry.run_id
 
     def note_vmid(self, vmid: int) -> None:
         """Write down that a guest is about to be created."""
@@ -71,30 +81,35 @@ class Journal:
         self.entry = replace(self.entry, dump_storage=storage)
         self.write()
 
+    def note_template(self, volid: str) -> None:
+        """Write down that a template is about to be brought to the node, for this run alone."""
+        self.entry = replace(self.entry, template=volid)
+        self.write()
+
     def write(self) -> None:
         """Put the journal on the disk."""
         write_atomic(self.directory / "journal.json", json.dumps(asdict(self.entry), indent=2))
 
     def keep(self) -> Path:
-        """Let the guest outlive the build: copy journal and keys to where nothing is swept, and return that folder."""
-        kept = self.directory.parents[1] / "kept" / self.build_id
+        """Let the guest outlive the run: copy journal and keys to where nothing is swept, and return that folder."""
+        kept = self.directory.parents[1] / "kept" / self.run_id
         shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True)
         return kept
 
 
 @contextmanager
-def open_journal(state: Path, *, site: str, image: str) -> Iterator[Journal]:
-    """Begin a build: its journal and its lock last as long as the block, and are gone afterwards.
+def open_journal(state: Path, kind: Kind, *, site: str, image: str) -> Iterator[Journal]:
+    """Begin a run: its journal and its lock last as long as the block, and are gone afterwards.
 
     Where something could not be undone (`left_behind`) the journal stays, and the next run tries again.
     """
-    build_id = secrets.token_hex(6)
-    directory = state / "builds" / build_id
+    run_id = secrets.token_hex(6)
+    directory = state / "runs" / run_id
     with ExitStack() as stack:
         with _open_folder_lock(state):
             directory.mkdir(parents=True, mode=0o700)
-            stack.enter_context(open_lock(directory / "lock", what=f"build {build_id}"))
-        journal = Journal(directory, Entry(build_id, site, image))
+            stack.enter_context(open_lock(directory / "lock", what=f"{kind} {run_id}"))
+        journal = Journal(directory, Entry(run_id, kind, site, image))
         try:
             journal.write()
             yield journal
@@ -104,23 +119,24 @@ def open_journal(state: Path, *, site: str, image: str) -> Iterator[Journal]:
 
 
 def _open_folder_lock(state: Path) -> AbstractContextManager[None]:
-    """Hold off others between making a build's folder and locking it: unlocked, it looks like that of a dead build."""
-    return open_lock(state / "builds.lock", timeout=10, what="the list of builds")
+    """Hold off others between making a run's folder and locking it: unlocked, it looks like that of a dead run."""
+    return open_lock(state / "runs.lock", timeout=10, what="the list of runs")
 
 
 def find_orphans(state: Path) -> list[Path]:
-    """Return the folders of builds that are over, yet have left their journal: they were killed."""
-    builds = state / "builds"
-    if not builds.is_dir():
+    """Return the folders of runs that are over, yet have left their journal: they were killed."""
+    runs = state / "runs"
+    if not runs.is_dir():
         return []
     with _open_folder_lock(state):
-        return [found for found in sorted(builds.iterdir()) if not has_lock_holder(found / "lock")]
+        return [found for found in sorted(runs.iterdir()) if not has_lock_holder(found / "lock")]
 
 
 def read_entry(directory: Path) -> Entry | None:
-    """Return what a dead build's journal says; None when it was killed before it had written one."""
+    """Return what a dead run's journal says; None when it was killed before it had written one."""
     try:
         values = json.loads((directory / "journal.json").read_text())
     except FileNotFoundError:
         return None
-    return Entry(**{**values, "vmids": tuple(values["vmids"])})
+    known = {name: value for name, value in values.items() if name in Entry.__dataclass_fields__}
+    return Entry(**{**known, "vmids": tuple(values["vmids"])})

@@ -48,7 +48,7 @@ class Built:
 def prepare_build(
     image: Image, site: Site, *, state: Path, events: Events, reserved: Reserved = NOTHING_RESERVED, keep: bool = False
 ) -> BuildPlan:
-    """Remove what killed builds have left on the node, look at it, and plan.
+    """Remove what killed runs have left on the node, look at it, and plan.
 
     :param state: goldsmith's own directory for journals, on this machine.
     :raises NotOurs, DefinitionError, PveError: it cannot work; nothing was created.
@@ -73,7 +73,7 @@ def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: 
     events.masker.add(credentials.password_hash)
     for notice in credentials.notices:
         events.emit(Notice(message=notice))
-    with open_journal(state, site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
+    with open_journal(state, "build", site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
         build = Build(plan, site, journal, undo, events, credentials, log)
         for number, step in enumerate(plan.steps, start=1):
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:

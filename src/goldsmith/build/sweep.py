@@ -1,7 +1,7 @@
-"""Clearing up after builds that were killed, and after guests that were kept and are no longer wanted.
+"""Clearing up after builds and trials that were killed, and after guests that were kept and are no longer wanted.
 
 Nothing is removed on a name or number alone: a journal of ours must name the guest or storage, and the guest's
-description or the dump's notes must carry the same build's mark.
+description, the dump's notes or the template's name must carry the same run's mark.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from goldsmith.base.events import Events, Undone
 from goldsmith.base.files import open_lock
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Entry, find_orphans, read_entry
-from goldsmith.build.traces import remove_dumps, remove_guest
+from goldsmith.build.traces import remove_dumps, remove_guest, remove_template
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def list_kept(state: Path) -> list[Kept]:
     folder = state / "kept"
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     entries = [entry for directory in found if (entry := read_entry(directory)) is not None and entry.vmids]
-    return [Kept(entry.build_id, entry.image, entry.site, entry.vmids[-1]) for entry in entries]
+    return [Kept(entry.run_id, entry.image, entry.site, entry.vmids[-1]) for entry in entries]
 
 
 def remove_kept(kept: Kept, site: Site, state: Path, events: Events) -> None:
@@ -42,25 +42,27 @@ def remove_kept(kept: Kept, site: Site, state: Path, events: Events) -> None:
     directory = state / "kept" / kept.build_id
     entry = read_entry(directory)
     if entry is not None:
-        _remove_traces(entry, f"kept from build {entry.build_id} of {entry.image}", site, events)
+        _remove_traces(entry, f"kept from build {entry.run_id} of {entry.image}", site, events)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def sweep_orphans(site: Site, state: Path, events: Events) -> None:
-    """Remove what killed builds have left on a site. Those of other sites wait for the next build there."""
+    """Remove what killed runs have left on a site. Those of other sites wait for the next run there."""
     for directory in find_orphans(state):
         with suppress(LockTaken), open_lock(directory / "lock"):  # another process may be at the same orphan
             entry = read_entry(directory)
             if entry is not None and entry.site != site.name:
                 continue
             if entry is not None:
-                _remove_traces(entry, f"left by build {entry.build_id} of {entry.image}", site, events)
+                _remove_traces(entry, f"left by {entry.kind} {entry.run_id} of {entry.image}", site, events)
             shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_traces(entry: Entry, whose: str, site: Site, events: Events) -> None:
     for vmid in entry.vmids:
-        if remove_guest(site, vmid, entry.build_id):
+        if remove_guest(site, vmid, entry.run_id):
             events.emit(Undone(what=f"guest {vmid}, {whose}"))
-    for volid in remove_dumps(site, entry.dump_storage, entry.build_id) if entry.dump_storage else []:
+    for volid in remove_dumps(site, entry.dump_storage, entry.run_id) if entry.dump_storage else []:
         events.emit(Undone(what=f"dump {volid}, {whose}"))
+    if entry.template and remove_template(site, entry.template, entry.run_id):
+        events.emit(Undone(what=f"template {entry.template}, {whose}"))

@@ -1,7 +1,7 @@
-"""What a build has on a node, found by its mark and removed: guests and dumps. Used by builds that end and by sweeps.
+"""What a run has on a node, found by its mark and removed: guests, dumps, templates; by runs that end and by sweeps.
 
 A call that was interrupted may still do its work on the node, and nobody has its answer; so nothing here relies on
-one. A guest or dump without the build's mark is somebody else's and never touched.
+one. What does not carry the run's mark is somebody else's and never touched.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LATE_SECONDS = 1.0
 POLL = 0.1
 
 
-def remove_guest(site: Site, vmid: int, build_id: str, *, late: float = 0.0) -> bool:
-    """Destroy a build's guest, running or not; tell whether there was one.
+def remove_guest(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bool:
+    """Destroy a run's guest, running or not; tell whether there was one.
 
     :param late: seconds to wait for a guest whose creation may still be on its way.
     """
-    if not is_ours(site, vmid, build_id, late=late):
+    if not is_ours(site, vmid, run_id, late=late):
         return False
     end_tasks(site, vmid)
     try:
@@ -38,8 +38,8 @@ def remove_guest(site: Site, vmid: int, build_id: str, *, late: float = 0.0) -> 
     return True
 
 
-def is_ours(site: Site, vmid: int, build_id: str, *, late: float = 0.0) -> bool:
-    """Tell whether a guest carries the build's mark; one that is just being created may not carry it yet."""
+def is_ours(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bool:
+    """Tell whether a guest carries the run's mark; one that is just being created may not carry it yet."""
     begun = time.monotonic()
     while True:
         config = find_config(site, vmid)
@@ -47,7 +47,7 @@ def is_ours(site: Site, vmid: int, build_id: str, *, late: float = 0.0) -> bool:
         if config is None and waited >= late:
             return False
         if config is not None and (config.lock != "create" or waited > SETTLE_SECONDS):
-            return has_mark(config.description, build_id)
+            return has_mark(config.description, run_id)
         time.sleep(POLL)
 
 
@@ -65,10 +65,21 @@ def end_tasks(site: Site, vmid: int) -> None:
         site.node.tasks.stop(upid)
 
 
-def remove_dumps(site: Site, storage: str, build_id: str) -> list[str]:
-    """Delete a build's dumps and return their volume ids."""
+def remove_dumps(site: Site, storage: str, run_id: str) -> list[str]:
+    """Delete a run's dumps and return their volume ids."""
     volumes = site.node.storage.list_content(storage, "backup")
-    marked = [volume.volid for volume in volumes if has_mark(volume.notes, build_id)]
+    marked = [volume.volid for volume in volumes if has_mark(volume.notes, run_id)]
     for volid in marked:
         site.node.storage.delete_volume(volid)
     return marked
+
+
+def remove_template(site: Site, volid: str, run_id: str) -> bool:
+    """Delete a template that was brought to the node for one run; tell whether there was one.
+
+    Its name is its mark.
+    """
+    if run_id not in volid or site.node.storage.find_volume(volid) is None:
+        return False
+    site.node.storage.delete_volume(volid)
+    return True

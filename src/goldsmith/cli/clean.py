@@ -31,10 +31,10 @@ from goldsmith.definition.load import load_image
 @click.option("--kept", "all_kept", is_flag=True, help="Remove all guests that were kept, too.")
 @pass_settings
 def clean(settings: Settings, build_ids: tuple[str, ...], all_kept: bool) -> None:
-    """Remove what killed builds have left, and guests that were kept.
+    """Remove what killed builds and tests have left, and guests that were kept.
 
     Guests that were kept with --keep are removed when their BUILD_ID is given, or all of them with --kept; otherwise
-    they are listed. Only what carries the mark of one of our builds is ever touched. A Proxmox is cleaned when an image
+    they are listed. Only what carries the mark of one of our runs is ever touched. A Proxmox is cleaned when an image
     of the project names it.
     """
     state = state_directory()
@@ -67,7 +67,7 @@ class Cleaner:
         self._settings, self._state, self._sites, self._events = settings, state, sites, events
 
     def sweep(self) -> None:
-        """Remove what killed builds have left."""
+        """Remove what killed runs have left."""
         entries = [entry for orphan in find_orphans(self._state) if (entry := read_entry(orphan)) is not None]
         for name in sorted({entry.site for entry in entries}):
             site = self._find_site(name)
@@ -108,8 +108,8 @@ class Cleaner:
     def _explain_rest(self, orphan: Path) -> None:
         entry = read_entry(orphan)
         if entry is not None:
-            left = f"what build {entry.build_id} of {entry.image} has left is on {entry.site}"
-            self._events.emit(Notice(message=f"{left}: the next build there removes it"))
+            left = f"what {entry.kind} {entry.run_id} of {entry.image} has left is on {entry.site}"
+            self._events.emit(Notice(message=f"{left}: the next build or test there removes it"))
 
 
 def _prefix(image: Image) -> str:
@@ -126,4 +126,4 @@ def _list_rest(kept: Sequence[Kept], settings: Settings) -> None:
         say(render_table(("BUILD", "IMAGE", "GUEST", "SITE"), rows))
         tell("these guests were kept; remove one: goldsmith clean BUILD")
     else:
-        tell("nothing is left of earlier builds")
+        tell("nothing is left of earlier builds and tests")

@@ -42,7 +42,9 @@ COMMANDS = {
     "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
     "images": Lazy("goldsmith.cli.images:images", "List, show and export the versions that were built."),
     "node": Lazy("goldsmith.cli.node:node", "Run the embedded node, for machines without a Proxmox."),
-    "clean": Lazy("goldsmith.cli.clean:clean", "Remove what killed builds have left, and guests that were kept."),
+    "clean": Lazy(
+        "goldsmith.cli.clean:clean", "Remove what killed builds and tests have left, and guests that were kept."
+    ),
     "init": Lazy("goldsmith.cli.init:init", "Make a new project."),
 }
 

@@ -15,7 +15,7 @@ from goldsmith.build.undo import Undo
 
 
 def test_a_journal_says_what_is_about_to_be_made_and_goes_with_the_build(tmp_path: Path) -> None:
-    with open_journal(tmp_path, site="here", image="golden") as journal:
+    with open_journal(tmp_path, "build", site="here", image="golden") as journal:
         journal.note_vmid(900)
         journal.note_vmid(901)
         journal.note_dump("local")
@@ -25,18 +25,21 @@ def test_a_journal_says_what_is_about_to_be_made_and_goes_with_the_build(tmp_pat
         assert (entry.vmids, entry.dump_storage, entry.site, entry.image) == ((900, 901), "local", "here", "golden")
         assert journal.directory.stat().st_mode & 0o777 == 0o700
         assert find_orphans(tmp_path) == []  # it is held
-    assert list((tmp_path / "builds").iterdir()) == []
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_build_that_fails_leaves_no_journal_once_all_is_undone(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), open_journal(tmp_path, site="here", image="golden"):
+    with pytest.raises(ZeroDivisionError), open_journal(tmp_path, "build", site="here", image="golden"):
         raise ZeroDivisionError
-    assert list((tmp_path / "builds").iterdir()) == []
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_what_cannot_be_undone_stays_in_the_journal_for_the_next_run(tmp_path: Path) -> None:
     told: list[Event] = []
-    with open_journal(tmp_path, site="here", image="golden") as journal, Undo(Events(told.append), journal) as undo:
+    with (
+        open_journal(tmp_path, "build", site="here", image="golden") as journal,
+        Undo(Events(told.append), journal) as undo,
+    ):
 
         def fail() -> None:
             raise NodeUnreachable("pve does not answer")
@@ -55,7 +58,7 @@ def test_an_undo_that_is_interrupted_counts_as_left_behind_and_the_rest_goes_on(
     done: list[str] = []
     raised = None
     try:
-        with open_journal(tmp_path, site="here", image="golden") as journal, Undo(Events(), journal) as undo:
+        with open_journal(tmp_path, "build", site="here", image="golden") as journal, Undo(Events(), journal) as undo:
 
             def interrupt() -> None:
                 raise KeyboardInterrupt
@@ -71,7 +74,7 @@ def test_an_undo_that_is_interrupted_counts_as_left_behind_and_the_rest_goes_on(
 
 def test_what_is_removed_early_is_not_removed_again(tmp_path: Path) -> None:
     done: list[str] = []
-    with open_journal(tmp_path, site="here", image="golden") as journal, Undo(Events(), journal) as undo:
+    with open_journal(tmp_path, "build", site="here", image="golden") as journal, Undo(Events(), journal) as undo:
         remove = undo.add("guest", lambda: done.append("guest"))
         remove()
         remove()
@@ -83,7 +86,7 @@ def test_a_killed_build_is_found_as_an_orphan_with_all_it_had_made(tmp_path: Pat
         import os, signal
         from pathlib import Path
         from goldsmith.build.journal import open_journal
-        with open_journal(Path({str(tmp_path)!r}), site="here", image="golden") as journal:
+        with open_journal(Path({str(tmp_path)!r}), "build", site="here", image="golden") as journal:
             journal.note_vmid(905)
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -96,7 +99,7 @@ def test_a_killed_build_is_found_as_an_orphan_with_all_it_had_made(tmp_path: Pat
 
 
 def test_a_folder_whose_build_died_before_it_wrote_anything_is_an_orphan_without_entry(tmp_path: Path) -> None:
-    (tmp_path / "builds" / "abc").mkdir(parents=True)
+    (tmp_path / "runs" / "abc").mkdir(parents=True)
     (orphan,) = find_orphans(tmp_path)
     assert read_entry(orphan) is None
 
@@ -105,11 +108,11 @@ def test_a_mark_is_a_whole_line() -> None:
     text = f"some words\n{render_mark('abc123')}"
     assert has_mark(text, "abc123")
     assert not has_mark(text, "abc12")
-    assert not has_mark("goldsmith build abc123 and more", "abc123")
+    assert not has_mark("goldsmith run abc123 and more", "abc123")
 
 
 def test_a_kept_guest_takes_its_keys_along_but_not_the_lock(tmp_path: Path) -> None:
-    with open_journal(tmp_path, site="here", image="golden") as journal:
+    with open_journal(tmp_path, "build", site="here", image="golden") as journal:
         (journal.directory / "id_ed25519").write_text("key")
         (journal.directory / "id_ed25519").chmod(0o600)
         journal.note_vmid(900)

@@ -382,17 +382,17 @@ def test_the_doctor_speaks_plainly(capsys: Said) -> None:
 # clean
 
 
-def write_orphan(state: Path, site: str, folder: str = "builds", build_id: str = "aaaa00000001") -> Path:
+def write_orphan(state: Path, site: str, folder: str = "runs", build_id: str = "aaaa00000001") -> Path:
     """Write what a killed build (or one whose guest was kept) leaves."""
     directory = state / "goldsmith" / folder / build_id
     directory.mkdir(parents=True)
-    Journal(directory, Entry(build_id, site, "lxc", (900,))).write()
+    Journal(directory, Entry(build_id, "build", site, "lxc", (900,))).write()
     return directory
 
 
 def test_nothing_to_clean_starts_nothing(settings: NodeSettings, capsys: Said) -> None:
     assert run(["clean"]) == 0
-    assert "nothing is left of earlier builds" in capsys.readouterr().err
+    assert "nothing is left of earlier builds and tests" in capsys.readouterr().err
     assert not settings.state.joinpath("client").exists()
 
 
@@ -407,7 +407,7 @@ def test_what_is_on_a_proxmox_that_nobody_names_waits(settings: NodeSettings, tm
     orphan = write_orphan(tmp_path, "proxmox:pve.example.com:8006:pve")
     assert run(["clean"]) == 0
     assert orphan.exists()
-    assert "is on proxmox:pve.example.com:8006:pve: the next build there removes it" in capsys.readouterr().err
+    assert "is on proxmox:pve.example.com:8006:pve: the next build or test there removes it" in capsys.readouterr().err
 
 
 def test_guests_that_were_kept_are_listed_and_removed_when_named(

@@ -24,14 +24,14 @@ from goldsmith.pve.shell import TargetExists
 
 def dump_guest(step: DumpGuest, build: Build) -> str:
     """Let the node dump the guest; the dump goes when it has been stored."""
-    build_id = build.journal.build_id
+    run_id = build.journal.run_id
     build.journal.note_dump(step.storage)
     build.remove_dump = build.undo.add("the dump", lambda: _remove_dump(step.storage, build))
     build.dump = build.site.node.backups.create(
         build.guest.vmid,
         storage=step.storage,
         compress=step.compress,
-        notes=f"{build.image.name}\n{render_mark(build_id)}",
+        notes=f"{build.image.name}\n{render_mark(run_id)}",
         on_line=build.hear("vzdump"),
     )
     return render_bytes(build.dump.size)
@@ -40,7 +40,7 @@ def dump_guest(step: DumpGuest, build: Build) -> str:
 def _remove_dump(storage: str, build: Build) -> bool:
     """Delete the dump, also one that was being made when the build was interrupted."""
     end_tasks(build.site, build.guest.vmid)
-    return bool(remove_dumps(build.site, storage, build.journal.build_id))
+    return bool(remove_dumps(build.site, storage, build.journal.run_id))
 
 
 def store_version(step: StoreVersion, build: Build) -> str:
@@ -71,7 +71,7 @@ def make_record(build: Build) -> BuildRecord:
         finished=build.started + timedelta(seconds=seconds),
         seconds=seconds,
         git=read_git_state(build.image.directory),
-        build_id=build.journal.build_id,
+        build_id=build.journal.run_id,
         node_kind=build.site.kind,
         node_version=build.site.version,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from goldsmith.base.events import Notice
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import make_key_pair
-from goldsmith.build.guest import BuildGuest, open_guest, run_script
-from goldsmith.build.journal import TAGS, render_mark
+from goldsmith.build.guest import TempGuest, open_guest, run_script
+from goldsmith.build.journal import get_tags, render_mark
 from goldsmith.build.steps import CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_guest
 from goldsmith.pve.containers import ContainerSpec
@@ -23,7 +23,7 @@ MEMORY = 2048
 def create_guest(step: CreateGuest, build: Build) -> str:
     """Create the guest at the first place that is still free; somebody may be faster anywhere but at the last one."""
     private = build.journal.directory / "id_ed25519"
-    public = make_key_pair(private, f"goldsmith-build-{build.journal.build_id}")
+    public = make_key_pair(private, f"goldsmith-build-{build.journal.run_id}")
     places = {place.vmid: place for place in step.places}
 
     def make_spec(vmid: int) -> ContainerSpec:
@@ -33,7 +33,7 @@ def create_guest(step: CreateGuest, build: Build) -> str:
 
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
-    build.guest = BuildGuest(
+    build.guest = TempGuest(
         spec.vmid, spec.hostname, places[spec.vmid].address, private, build.journal.directory / "known_hosts"
     )
     tasks.wait(upid, build.hear("create"), stop_if_left=True)
@@ -53,9 +53,9 @@ def specify_guest(step: CreateGuest, place: Place, build: Build, public: str) ->
         memory=MEMORY,
         features={"nesting": "1"},
         ssh_public_keys=(public,),
-        tags=TAGS,
+        tags=get_tags("build"),
         description=f"goldsmith builds {build.image.name} in here; it goes when that is done\n"
-        + render_mark(build.journal.build_id),
+        + render_mark(build.journal.run_id),
     )
 
 
@@ -80,7 +80,7 @@ def end_guest(build: Build, vmid: int) -> bool:
     if build.plan.keep and build.has_guest and vmid == build.guest.vmid:
         keep_guest(build)
         return False
-    return remove_guest(build.site, vmid, build.journal.build_id, late=0.0 if build.has_guest else LATE_SECONDS)
+    return remove_guest(build.site, vmid, build.journal.run_id, late=0.0 if build.has_guest else LATE_SECONDS)
 
 
 def finish_guest(step: RemoveGuest, build: Build) -> str:
@@ -114,4 +114,4 @@ def keep_guest(build: Build) -> None:
     guest = build.guest
     command = f"ssh -i {kept / 'id_ed25519'} -o UserKnownHostsFile={kept / 'known_hosts'} root@{guest.ip}"
     build.events.emit(Notice(message=f"build guest {guest.vmid} is kept; enter it: {command}"))
-    build.events.emit(Notice(message=f"remove it when you are done: goldsmith clean {build.journal.build_id}"))
+    build.events.emit(Notice(message=f"remove it when you are done: goldsmith clean {build.journal.run_id}"))
