@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from goldsmith.artifacts.manifest import INDEX_TYPE, MANIFEST_TYPE, Descriptor, parse_descriptor, parse_json
+from goldsmith.artifacts.manifest import (
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    Descriptor,
+    list_children,
+    parse_descriptor,
+    parse_json,
+    render_descriptor,
+)
+from goldsmith.artifacts.store import REF_NAME, SUBJECT, OnBytes
+from goldsmith.artifacts.store import BlobReader as BlobReader
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, render_canonical_json
 from goldsmith.base.errors import LockTaken, RepositoryDamaged, RepositoryError
 from goldsmith.base.files import open_lock, sync_directory, write_atomic
@@ -24,35 +33,6 @@ WAIT = 60.0
 """Seconds to wait for another process that changes the index; it takes milliseconds."""
 
 
-class BlobReader:
-    """A blob's bytes, compared with its name and length while they are read: the last `read` raises if they differ."""
-
-    def __init__(self, file: BinaryIO, descriptor: Descriptor) -> None:
-        self._file, self._descriptor = file, descriptor
-        self._hash = hashlib.sha256()
-        self._done = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes.
-
-        :raises RepositoryDamaged: at the end, when the content is not what was promised.
-        """
-        data = self._file.read(size)
-        self._hash.update(data)
-        self._done += len(data)
-        if not data or size < 0 or self._done >= self._descriptor.size:
-            self._check()
-        return data
-
-    def _check(self) -> None:
-        found = "sha256:" + self._hash.hexdigest()
-        if self._done != self._descriptor.size or found != self._descriptor.digest:
-            raise RepositoryDamaged(
-                f"blob {self._descriptor.digest} is damaged: it holds {self._done} bytes with {found}",
-                hint="restore the repository from a backup, or build the version again",
-            )
-
-
 class Layout:
     """A directory as OCI's image layout has it; other tools read it as it is.
 
@@ -62,10 +42,12 @@ class Layout:
         .goldsmith/
           index.lock            held by whoever changes index.json
           writers.lock          held shared by every writer, exclusive by whoever removes what writers have left behind
+          readers.lock          held shared by whoever reads blobs, exclusive by whoever removes pruned ones
           incoming/<writer>/    a writer's blobs: half-written ones by a random name; complete ones once more (a hard
                                 link) by their hex, until the index names them
+          pruned/<hex>          empty; names a blob to remove, unless the index names it, once nobody reads or writes
 
-    The kernel drops a dead writer's locks, so that whatever lies in `incoming` while nobody holds `writers.lock` is
+    The kernel drops a dead process's locks, so that whatever lies in `incoming` while nobody holds `writers.lock` is
     left over; the next writer removes it, and with it complete blobs that the index does not name. Blobs that other
     tools have put there are never removed.
     """
@@ -75,6 +57,12 @@ class Layout:
         self._blobs = path / "blobs" / "sha256"
         self._own = path / ".goldsmith"
         self._incoming = self._own / "incoming"
+        self._pruned = self._own / "pruned"
+
+    @property
+    def location(self) -> str:
+        """Its path."""
+        return str(self.path)
 
     def has_index(self) -> bool:
         """Tell whether there is a layout yet."""
@@ -103,6 +91,37 @@ class Layout:
             yield entries
             self._write_index(entries)
 
+    @contextmanager
+    def open_reading(self) -> Iterator[None]:
+        """Keep blobs from being pruned while the block runs. Where no lock can be made, nobody can prune either."""
+        with ExitStack() as stack:
+            if self._own.is_dir():
+                with suppress(PermissionError, OSError):
+                    lock = open_lock(self._own / "readers.lock", shared=True, timeout=WAIT, what=self.location)
+                    stack.enter_context(lock)
+            yield
+
+    def list_images(self) -> list[str]:
+        """Return the names of all images that the index names."""
+        return sorted({image for image, _ in self._read_names()})
+
+    def list_tags(self, image: str) -> list[str]:
+        """Return an image's tags."""
+        return [tag for name, tag in self._read_names() if name == image]
+
+    def read_tags(self, image: str, tags: Sequence[str]) -> dict[str, Descriptor]:
+        """Return the manifests that some tags of an image name; tags that are not there are left out."""
+        names = self._read_names()
+        return {tag: names[image, tag] for tag in tags if (image, tag) in names}
+
+    def _read_names(self) -> dict[tuple[str, str], Descriptor]:
+        return list_names(self.read_index())
+
+    def list_referrers(self, subject: Descriptor, kind: str = "") -> list[Descriptor]:
+        """Return manifests that belong to another one, those of one artifact type or all, in the order they came."""
+        entries = [entry for entry in self.read_index() if entry.annotations.get(SUBJECT) == subject.digest]
+        return [entry for entry in entries if kind in ("", entry.artifact_type)]
+
     def has_blob(self, digest: Digest) -> bool:
         """Tell whether a blob is there; its content is compared when it is read."""
         return self.blob_path(digest).is_file()
@@ -122,11 +141,12 @@ class Layout:
 
         :raises RepositoryDamaged: it is missing, or not what its name promises.
         """
-        try:
-            file = self.blob_path(descriptor.digest).open("rb")
-        except FileNotFoundError as error:
-            raise RepositoryDamaged(f"blob {descriptor.digest} is missing in {self.path}") from error
-        with file:
+        with ExitStack() as stack:
+            stack.enter_context(self.open_reading())
+            try:
+                file = stack.enter_context(self.blob_path(descriptor.digest).open("rb"))
+            except FileNotFoundError as error:
+                raise RepositoryDamaged(f"blob {descriptor.digest} is missing in {self.path}") from error
             yield BlobReader(file, descriptor)
 
     def read_blob(self, descriptor: Descriptor) -> bytes:
@@ -151,7 +171,12 @@ class Layout:
 
         :raises RepositoryDamaged: a manifest cannot be read; or `on_damage` is told and the walk goes on.
         """
-        pending, seen = self.read_index(), set[Digest]()
+        yield from self._list_reachable(self.read_index(), on_damage)
+
+    def _list_reachable(
+        self, pending: list[Descriptor], on_damage: Callable[[RepositoryDamaged], None] | None
+    ) -> Iterator[Descriptor]:
+        seen = set[Digest]()
         while pending:
             descriptor = pending.pop()
             if descriptor.digest in seen:
@@ -160,14 +185,40 @@ class Layout:
             yield descriptor
             if descriptor.media_type in (MANIFEST_TYPE, INDEX_TYPE):
                 try:
-                    pending += _list_children(self.read_blob(descriptor))
+                    pending += list_children(self.read_blob(descriptor))
                 except RepositoryDamaged as error:
                     if on_damage is None:
                         raise
                     on_damage(error)
 
-    def verify(self, on_bytes: Callable[[int], None] | None = None) -> list[str]:
+    def prune(self, names: Sequence[tuple[str, str]], *, wait: float = WAIT) -> int:
+        """Forget tags, what belongs to their manifests, and every blob that nothing refers to any more.
+
+        Blobs go when nobody reads or writes; when somebody does so for longer than `wait` seconds, the next writer
+        removes them. Killed anywhere, it leaves a whole repository.
+
+        :returns: how many bytes have been freed by now.
+        """
+        self.create()
+        with self.open_index() as entries:
+            going = LayoutNames(entries).list_going(names)
+            before = {blob.digest for blob in self._walk(going)}
+            with _explained(self.path):
+                self._pruned.mkdir(exist_ok=True)
+                for digest in before:
+                    (self._pruned / digest.removeprefix("sha256:")).touch()
+            LayoutNames(entries).drop(going)
+        return self._remove_left_over(wait)
+
+    def _walk(self, entries: Sequence[Descriptor]) -> Iterator[Descriptor]:
+        return self._list_reachable(list(entries), lambda _damage: None)
+
+    def verify(self, on_bytes: OnBytes | None = None) -> list[str]:
         """Read everything that the index leads to; return what is wrong, nothing if all is well."""
+        with self.open_reading():
+            return self._verify(on_bytes)
+
+    def _verify(self, on_bytes: OnBytes | None) -> list[str]:
         problems: set[str] = set()
         done = 0
         for descriptor in self.list_references(lambda damage: problems.add(damage.message)):
@@ -196,23 +247,110 @@ class Layout:
         index: JsonValue = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
         write_atomic(self.path / "index.json", render_canonical_json(index))
 
-    def _remove_left_over(self) -> None:
-        """Remove what writers have left behind that are gone; nothing while one is at work."""
-        with suppress(LockTaken), open_lock(self._own / "writers.lock"):
+    def _remove_left_over(self, wait: float = 0.0) -> int:
+        """Remove what writers have left behind that are gone, and what was pruned; nothing while one is at work.
+
+        :returns: the bytes of pruned blobs.
+        """
+        with suppress(LockTaken), open_lock(self._own / "writers.lock", timeout=wait):
             left_over = sorted(self._incoming.glob("*/*"))
-            self._remove_unnamed([path.name for path in left_over if DIGEST.fullmatch(f"sha256:{path.name}")])
+            self._remove_unnamed([path.name for path in left_over])
             for path in left_over:
                 path.unlink(missing_ok=True)
             for folder in self._incoming.iterdir():
                 folder.rmdir()
+            return self._remove_pruned(wait)
+        return 0
 
-    def _remove_unnamed(self, hexes: list[str]) -> None:
+    def _remove_pruned(self, wait: float) -> int:
+        marks = sorted(self._pruned.iterdir()) if self._pruned.is_dir() else []
+        if not marks:
+            return 0
+        with suppress(LockTaken), open_lock(self._own / "readers.lock", timeout=wait):
+            freed = self._remove_unnamed([mark.name for mark in marks])
+            for mark in marks:
+                mark.unlink(missing_ok=True)
+            return freed
+        return 0
+
+    def _remove_unnamed(self, names: list[str]) -> int:
         """Remove those of some blobs that the index does not lead to; none when a damaged manifest is in the way."""
+        hexes = [name for name in names if DIGEST.fullmatch(f"sha256:{name}")]
+        freed = 0
         with suppress(RepositoryDamaged):
             named = {descriptor.digest for descriptor in self.list_references()} if hexes else set()
-            for name in hexes:
-                if Digest(f"sha256:{name}") not in named:
-                    (self._blobs / name).unlink(missing_ok=True)
+            for path in [self._blobs / name for name in hexes if Digest(f"sha256:{name}") not in named]:
+                with suppress(FileNotFoundError):
+                    size = path.stat().st_size
+                    path.unlink()
+                    freed += size
+        return freed
+
+
+def list_names(entries: Sequence[Descriptor]) -> dict[tuple[str, str], Descriptor]:
+    """Return what an index's entries are named, as image and tag; only image manifests."""
+    found = {}
+    for entry in entries:
+        image, _, tag = entry.annotations.get(REF_NAME, "").partition(":")
+        if tag and entry.media_type == MANIFEST_TYPE:
+            found[image, tag] = entry
+    return found
+
+
+class LayoutNames:
+    """Tags and referrers as entries of an index that is being changed; entries of other tools stay as they are."""
+
+    def __init__(self, entries: list[JsonValue]) -> None:
+        self._entries = entries
+
+    def _parsed(self) -> list[Descriptor]:
+        return [parse_descriptor(entry) for entry in self._entries]
+
+    def list_tags(self, image: str) -> list[str]:
+        """Return an image's tags."""
+        return [tag for name, tag in list_names(self._parsed()) if name == image]
+
+    def find(self, image: str, tag: str) -> Descriptor | None:
+        """Return the manifest that a tag names."""
+        return list_names(self._parsed()).get((image, tag))
+
+    def set(self, image: str, tag: str, manifest: Descriptor) -> None:
+        """Let a tag name a manifest, whatever it named before."""
+        annotations = {**manifest.annotations, REF_NAME: f"{image}:{tag}"}
+        entry = Descriptor(
+            MANIFEST_TYPE, manifest.digest, manifest.size, annotations, manifest.artifact_type, manifest.platform
+        )
+        self.remove(image, tag)
+        self._entries.append(render_descriptor(entry))
+
+    def remove(self, image: str, tag: str) -> None:
+        """Forget a tag."""
+        gone = f"{image}:{tag}"
+        kept = [
+            entry for entry, parsed in zip(self._entries, self._parsed(), strict=True)
+            if parsed.media_type != MANIFEST_TYPE or parsed.annotations.get(REF_NAME) != gone
+        ]  # fmt: skip
+        self._entries[:] = kept
+
+    def attach(self, image: str, subject: Descriptor, referrer: Descriptor) -> None:  # noqa: ARG002 - a registry needs the image
+        """Let one manifest belong to another one."""
+        annotations = {**referrer.annotations, SUBJECT: subject.digest}
+        entry = Descriptor(MANIFEST_TYPE, referrer.digest, referrer.size, annotations, referrer.artifact_type)
+        self._entries.append(render_descriptor(entry))
+
+    def list_going(self, names: Sequence[tuple[str, str]]) -> list[Descriptor]:
+        """Return the entries that go with some tags: theirs, and what belongs to manifests that keep no tag."""
+        named = list_names(self._parsed())
+        staying = {entry.digest for name, entry in named.items() if name not in names}
+        tagged = [named[name] for name in names if name in named]
+        orphans = {entry.digest for entry in tagged} - staying
+        return tagged + [entry for entry in self._parsed() if entry.annotations.get(SUBJECT) in orphans]
+
+    def drop(self, going: Sequence[Descriptor]) -> None:
+        """Remove entries."""
+        self._entries[:] = [
+            entry for entry, parsed in zip(self._entries, self._parsed(), strict=True) if parsed not in going
+        ]
 
 
 class Writer:
@@ -228,6 +366,12 @@ class Writer:
             blob.file.write(data)
             blob.keep_as(digest)
         return Descriptor(media_type, digest, len(data))
+
+    @contextmanager
+    def open_names(self) -> Iterator[LayoutNames]:
+        """Change tags and referrers; the change is made in one step when the block ends well."""
+        with self._layout.open_index() as entries:
+            yield LayoutNames(entries)
 
     @contextmanager
     def open_blob(self) -> Iterator[NewBlob]:
@@ -276,14 +420,3 @@ def _explained(path: Path) -> Iterator[None]:
             f"cannot write into the repository {path}: {error.strerror}",
             hint="make room there; nothing of the version was stored" if full else "check its owner and permissions",
         ) from error
-
-
-def _list_children(data: bytes) -> list[Descriptor]:
-    document = parse_json(data, "a manifest")
-    layers, manifests = document.get("layers"), document.get("manifests")
-    children: list[JsonValue] = [
-        *(layers if isinstance(layers, list) else []), *(manifests if isinstance(manifests, list) else [])
-    ]  # fmt: skip
-    if document.get("config") is not None:
-        children.append(document["config"])
-    return [parse_descriptor(child) for child in children]

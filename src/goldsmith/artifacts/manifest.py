@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from goldsmith.artifacts.layers import MEDIA_TYPE as LAYER_TYPE
 from goldsmith.artifacts.layers import Layer
@@ -35,6 +35,8 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
     artifact_type: str = ""
     platform: Mapping[str, str] = field(default_factory=dict)
+    home: str = field(default="", compare=False)
+    """In a registry: the image it lies with. A directory keeps all blobs in one place; never part of a document."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict)
     artifact_type: str = ""
     subject: Descriptor | None = None
+
+    def at_home(self, home: str) -> Manifest:
+        """Return the same manifest, whose blobs are known to lie with an image of a registry."""
+        layers = tuple(replace(layer, home=home) for layer in self.layers)
+        return replace(self, config=replace(self.config, home=home), layers=layers)
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,15 @@ def render_manifest(manifest: Manifest) -> bytes:
             **{key: value for key, value in optional.items() if value},
         }
     )
+
+
+def list_children(data: bytes) -> list[Descriptor]:
+    """Return what a manifest or an index leads to."""
+    document = parse_json(data, "a manifest")
+    children = [*_items(document.get("layers")), *_items(document.get("manifests"))]
+    if document.get("config") is not None:
+        children.append(document["config"])
+    return [parse_descriptor(child) for child in children]
 
 
 def parse_config(data: bytes) -> ImageConfig:

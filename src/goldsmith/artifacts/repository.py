@@ -1,22 +1,23 @@
 """The repository: versions named `NAME:YYYYMMDD.N`, immutable, each with the record of what it was made of.
 
-A version is an OCI image in the layout's index under its name, so that `skopeo inspect oci:DIR:NAME:TAG` finds it; its
-record is a manifest of its own that has the image for its `subject` (OCI 1.1, referrers).
+A version is an OCI image under its name, so that `skopeo inspect oci:DIR:NAME:TAG` finds it; its record is a manifest
+of its own that has the image for its `subject` (OCI 1.1, referrers). A channel is one more tag of the same image, which
+may be moved: `NAME:stable`.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from goldsmith.artifacts.layers import DUMP_TRACES, Layer, OnBytes, write_layer
-from goldsmith.artifacts.layout import BlobReader, Layout, Writer
+from goldsmith.artifacts.layers import DUMP_TRACES, Layer, write_layer
+from goldsmith.artifacts.layout import Layout
 from goldsmith.artifacts.manifest import (
     CONFIG_TYPE,
     EMPTY,
@@ -29,18 +30,16 @@ from goldsmith.artifacts.manifest import (
     parse_config,
     parse_manifest,
     render_config,
-    render_descriptor,
     render_manifest,
 )
 from goldsmith.artifacts.record import MEDIA_TYPE as RECORD_TYPE
 from goldsmith.artifacts.record import BuildRecord, parse_record, parse_time, render_record, render_time
+from goldsmith.artifacts.store import CREATED, BlobReader, Names, OnBytes, Store, StoreWriter
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import UsageError, VersionNotFound
+from goldsmith.base.errors import RepositoryDamaged, UsageError, VersionNotFound
 
-REF_NAME = "org.opencontainers.image.ref.name"
-CREATED = "org.opencontainers.image.created"
-SUBJECT = "vnd.goldsmith.subject"
-"""On a record's entry in the index: digest of the image it belongs to."""
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+VERSION = "org.opencontainers.image.version"
 NAME = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")
 TAG = re.compile(r"(?P<day>\d{8})\.(?P<number>[1-9]\d*)")
 
@@ -56,6 +55,8 @@ class Version:
     size: int
     layers: tuple[Descriptor, ...]
     config: Descriptor
+    base_digest: str = ""
+    """Of what it was built on; that of a version's manifest where it was built on one."""
 
     @property
     def reference(self) -> str:
@@ -64,6 +65,25 @@ class Version:
 
     def __str__(self) -> str:
         return self.reference
+
+
+@dataclass(frozen=True)
+class Attached:
+    """Something that belongs to a version: a manifest of its own, of which `digest` is the name."""
+
+    digest: Digest
+    annotations: Mapping[str, str]
+    parts: tuple[Descriptor, ...]
+
+    def get_part(self, media_type: str) -> Descriptor:
+        """Return its first part of a media type.
+
+        :raises RepositoryDamaged: there is none.
+        """
+        for part in self.parts:
+            if part.media_type == media_type:
+                return part
+        raise RepositoryDamaged(f"{self.digest} has no part '{media_type}'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +122,8 @@ def _order(version: Version) -> tuple[str, tuple[str, int]]:
 class RepositoryWriter:
     """Adds one version: its layers first, then the version itself. Nothing of it can be seen before `put` is done."""
 
-    def __init__(self, layout: Layout, writer: Writer) -> None:
-        self._layout, self._writer = layout, writer
+    def __init__(self, writer: StoreWriter) -> None:
+        self._writer = writer
 
     def add_layer(
         self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, on_bytes: OnBytes | None = None
@@ -120,63 +140,111 @@ class RepositoryWriter:
         day = (new.day or new.record.finished.astimezone(UTC).date()).strftime("%Y%m%d")
         config = self._writer.add_bytes(CONFIG_TYPE, render_config(_make_config(new)))
         record = self._writer.add_bytes(RECORD_TYPE, render_record(new.record))
-        with self._layout.open_index() as entries:
-            tag = f"{day}.{_next_number(self._layout, name, day)}"
-            image = self._add_image(new, tag, config)
-            entries.append(render_descriptor(_named(image, f"{name}:{tag}", new)))
-            entries.append(render_descriptor(_add_referrer(self._writer, RECORD_TYPE, (record,), {}, image)))
-        return _read_version(self._layout, name, tag, image)
+        with self._writer.open_names() as names:
+            tag = f"{day}.{_next_number(names, name, day)}"
+            manifest = _make_manifest(new, tag, config)
+            image = _describe_image(self._writer.add_bytes(MANIFEST_TYPE, render_manifest(manifest)), new)
+            names.set(name, tag, image)
+            names.attach(name, image, _add_referrer(self._writer, RECORD_TYPE, (record,), {}, image))
+        return _make_version(name, tag, image.digest, manifest)
 
-    def _add_image(self, new: NewVersion, tag: str, config: Descriptor) -> Descriptor:
-        record = new.record
-        annotations = {
-            CREATED: render_time(record.finished),
-            "org.opencontainers.image.title": new.title or new.name,
-            "org.opencontainers.image.version": tag,
-            "org.opencontainers.image.base.name": record.base_name,
-            "org.opencontainers.image.base.digest": record.base_digest,
-            "org.opencontainers.image.revision": record.git.commit if record.git else "",
-        }
-        given = {key: text for key, text in annotations.items() if text}
-        manifest = Manifest(config, tuple(describe_layer(layer) for layer in new.layers), given)
-        return self._writer.add_bytes(MANIFEST_TYPE, render_manifest(manifest))
+
+def _make_manifest(new: NewVersion, tag: str, config: Descriptor) -> Manifest:
+    record = new.record
+    annotations = {
+        CREATED: render_time(record.finished),
+        "org.opencontainers.image.title": new.title or new.name,
+        VERSION: tag,
+        "org.opencontainers.image.base.name": record.base_name,
+        BASE_DIGEST: record.base_digest,
+        "org.opencontainers.image.revision": record.git.commit if record.git else "",
+    }
+    given = {key: text for key, text in annotations.items() if text}
+    return Manifest(config, tuple(describe_layer(layer) for layer in new.layers), given)
+
+
+def _describe_image(added: Descriptor, new: NewVersion) -> Descriptor:
+    annotations = {CREATED: render_time(new.record.finished)}
+    platform = {"architecture": new.architecture, "os": "linux"}
+    return replace(added, annotations=annotations, platform=platform)
 
 
 class Repository:
-    """Versions in a directory. Reading needs no lock: what the index names is complete and never changes."""
+    """Versions in a store. Reading needs no lock: what a name leads to is complete and never changes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._layout = Layout(path)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def location(self) -> str:
+        """What a person calls it: a path, or `oci://host/path`."""
+        return self.store.location
+
+    @property
+    def path(self) -> Path:
+        """The directory it is in.
+
+        :raises UsageError: it is a registry.
+        """
+        if isinstance(self.store, Layout):
+            return self.store.path
+        raise UsageError(f"{self.location} is no directory", hint="pull the version into a directory first")
 
     @contextmanager
     def open_writer(self) -> Iterator[RepositoryWriter]:
         """Add versions while the block runs; layers that no version names when it ends are removed again."""
-        with self._layout.open_writer() as writer:
-            yield RepositoryWriter(self._layout, writer)
+        with self.store.open_writer() as writer:
+            yield RepositoryWriter(writer)
+
+    def list_names(self) -> list[str]:
+        """Return the names of all images that have versions here."""
+        return [name for name in self.store.list_images() if NAME.fullmatch(name)]
 
     def list_versions(self, name: str | None = None) -> list[Version]:
         """Return all versions, or those of one image, by name and age: the newest of a name comes last."""
-        return sorted(_list_versions(self._layout, name), key=_order)
+        with self.store.open_reading():
+            found = [version for image in self._choose(name) for version in self._read_versions(image)]
+        return sorted(found, key=_order)
+
+    def _choose(self, name: str | None) -> list[str]:
+        if name is None:
+            return self.list_names()
+        return [name] if NAME.fullmatch(name) else []
+
+    def _read_versions(self, name: str) -> Iterator[Version]:
+        tags = [tag for tag in self.store.list_tags(name) if TAG.fullmatch(tag)]
+        for tag, image in self.store.read_tags(name, tags).items():
+            yield self._read_version(name, tag, image)
 
     def find_version(self, reference: str) -> Version | None:
-        """Find a version by `NAME:TAG`, or the newest of `NAME`."""
+        """Find a version by `NAME:TAG`, by a channel as `NAME:stable`, or the newest of `NAME`."""
         name, _, tag = reference.partition(":")
-        found = [version for version in self.list_versions(name) if tag in ("", version.tag)]
-        return found[-1] if found else None
+        if not NAME.fullmatch(name):
+            return None
+        with self.store.open_reading():
+            tag = tag or max(filter(TAG.fullmatch, self.store.list_tags(name)), key=_tag_key, default="")
+            image = self.store.read_tags(name, [tag]).get(tag) if tag else None
+            return None if image is None else self._read_version(name, tag, image)
 
     def get_version(self, reference: str) -> Version:
-        """Return a version by `NAME:TAG`, or the newest of `NAME`.
+        """Return a version by `NAME:TAG`, by a channel as `NAME:stable`, or the newest of `NAME`.
 
         :raises VersionNotFound: there is none; the hint names what comes near.
         """
         version = self.find_version(reference)
         if version is None:
-            known = [version.reference for version in self.list_versions()]
+            known = [f"{name}:{tag}" for name in self.list_names() for tag in self.store.list_tags(name)]
             near = difflib.get_close_matches(reference, [*known, *{name.partition(":")[0] for name in known}], n=3)
             hint = f"near it: {', '.join(near)}" if near else "`goldsmith images` lists what there is"
-            raise VersionNotFound(f"{self.path} has no version '{reference}'", hint=hint)
+            raise VersionNotFound(f"{self.location} has no version '{reference}'", hint=hint)
         return version
+
+    def _read_version(self, name: str, tag: str, image: Descriptor) -> Version:
+        manifest = parse_manifest(self.store.read_blob(image))
+        if image.home:
+            manifest = manifest.at_home(image.home)
+        own = tag if TAG.fullmatch(tag) else manifest.annotations.get(VERSION, tag)
+        return _make_version(name, own, image.digest, manifest)
 
     def read_record(self, version: Version) -> BuildRecord:
         """Return what a version was made of.
@@ -186,68 +254,74 @@ class Repository:
         attached = self.list_attached(version, RECORD_TYPE)
         if not attached:
             raise VersionNotFound(f"{version} has no build record")
-        _, parts = attached[0]
-        return parse_record(self._layout.read_blob(parts[0]))
+        return parse_record(self.store.read_blob(attached[0].parts[0]))
 
     def read_config(self, version: Version) -> ImageConfig:
         """Return a version's image config."""
-        return parse_config(self._layout.read_blob(version.config))
+        return parse_config(self.store.read_blob(version.config))
 
     def attach(
         self, version: Version, kind: str, parts: Mapping[str, bytes], annotations: Mapping[str, str]
-    ) -> tuple[Descriptor, ...]:
+    ) -> Attached:
         """Add something that belongs to a version: a manifest that has it for its subject. It appears in one step.
 
         :param kind: its artifact type.
         :param parts: its small blobs, by media type.
         :raises VersionNotFound: the version has gone.
         """
-        with self._layout.open_writer() as writer:
+        with self.store.open_writer() as writer:
             layers = tuple(writer.add_bytes(media_type, data) for media_type, data in parts.items())
-            with self._layout.open_index() as entries:
-                image = self._find_entry(version)
-                entries.append(render_descriptor(_add_referrer(writer, kind, layers, annotations, image)))
-        return layers
+            with writer.open_names() as names:
+                image = self.check_present(names, version)
+                added = _add_referrer(writer, kind, layers, annotations, image)
+                names.attach(version.name, image, added)
+        return Attached(added.digest, dict(annotations), layers)
 
-    def _find_entry(self, version: Version) -> Descriptor:
-        for entry in self._layout.read_index():
-            if entry.digest == version.digest and _split_reference(entry) is not None:
-                return Descriptor(entry.media_type, entry.digest, entry.size)
-        raise VersionNotFound(f"{version} is no longer in {self.path}")
+    def check_present(self, names: Names, version: Version) -> Descriptor:
+        """Return a version's entry while names can be changed.
 
-    def list_attached(self, version: Version, kind: str) -> list[tuple[dict[str, str], tuple[Descriptor, ...]]]:
-        """Return annotations and parts of what of one kind belongs to a version; the newest comes last."""
-        found = [
-            parse_manifest(self._layout.read_blob(entry))
-            for entry in self._layout.read_index()
-            if entry.artifact_type == kind and entry.annotations.get(SUBJECT) == version.digest
-        ]
-        return [(dict(manifest.annotations), manifest.layers) for manifest in found]
+        :raises VersionNotFound: the version has gone.
+        """
+        entry = names.find(version.name, version.tag)
+        if entry is None or entry.digest != version.digest:
+            raise VersionNotFound(f"{version} is no longer in {self.location}")
+        return Descriptor(entry.media_type, entry.digest, entry.size, home=entry.home)
+
+    def list_attached(self, version: Version, kind: str) -> list[Attached]:
+        """Return what of one kind belongs to a version; the newest comes last."""
+        with self.store.open_reading():
+            image = Descriptor(MANIFEST_TYPE, version.digest, 0, home=version.config.home)
+            found = [self._read_attached(entry) for entry in self.store.list_referrers(image, kind)]
+        return sorted(found, key=lambda attached: attached.annotations.get(CREATED, ""))
+
+    def _read_attached(self, entry: Descriptor) -> Attached:
+        manifest = parse_manifest(self.store.read_blob(entry)).at_home(entry.home)
+        return Attached(entry.digest, dict(manifest.annotations), manifest.layers)
 
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[BlobReader]:
         """Read a layer's packed bytes; they are compared with their digest on the way."""
-        with self._layout.open_blob(descriptor) as blob:
+        with self.store.open_blob(descriptor) as blob:
             yield blob
 
-    def verify(self, on_bytes: Callable[[int], None] | None = None) -> list[str]:
+    def verify(self, on_bytes: OnBytes | None = None) -> list[str]:
         """Read everything back and compare it with its names; return what is wrong, nothing if all is well."""
-        return self._layout.verify(on_bytes)
+        return self.store.verify(on_bytes)
 
 
 def open_repository(path: Path) -> Repository:
     """Return the repository in a directory; it is made with the first version."""
-    return Repository(path)
+    return Repository(Layout(path))
 
 
 def _add_referrer(
-    writer: Writer, kind: str, parts: tuple[Descriptor, ...], annotations: Mapping[str, str], image: Descriptor
+    writer: StoreWriter, kind: str, parts: tuple[Descriptor, ...], annotations: Mapping[str, str], image: Descriptor
 ) -> Descriptor:
-    """Add a manifest that has an image for its subject (OCI 1.1), and return its entry for the index."""
+    """Add a manifest that has an image for its subject (OCI 1.1), and return its descriptor."""
     empty = writer.add_bytes(EMPTY_TYPE, EMPTY)
-    manifest = render_manifest(Manifest(empty, parts, annotations, kind, image))
-    added = writer.add_bytes(MANIFEST_TYPE, manifest)
-    return Descriptor(MANIFEST_TYPE, added.digest, added.size, {SUBJECT: image.digest}, kind)
+    subject = Descriptor(image.media_type, image.digest, image.size)
+    added = writer.add_bytes(MANIFEST_TYPE, render_manifest(Manifest(empty, parts, annotations, kind, subject)))
+    return replace(added, artifact_type=kind)
 
 
 def _make_config(new: NewVersion) -> ImageConfig:
@@ -260,35 +334,14 @@ def _make_config(new: NewVersion) -> ImageConfig:
     )
 
 
-def _named(image: Descriptor, reference: str, new: NewVersion) -> Descriptor:
-    annotations = {REF_NAME: reference, CREATED: render_time(new.record.finished)}
-    platform = {"architecture": new.architecture, "os": "linux"}
-    return Descriptor(MANIFEST_TYPE, image.digest, image.size, annotations, platform=platform)
-
-
-def _split_reference(entry: Descriptor) -> tuple[str, str] | None:
-    """Split the name of an index entry; None when it is not one of our versions."""
-    name, _, tag = entry.annotations.get(REF_NAME, "").partition(":")
-    ours = entry.media_type == MANIFEST_TYPE and NAME.fullmatch(name) and TAG.fullmatch(tag)
-    return (name, tag) if ours else None
-
-
-def _next_number(layout: Layout, name: str, day: str) -> int:
-    references = [_split_reference(entry) for entry in layout.read_index()]
-    keys = [_tag_key(reference[1]) for reference in references if reference is not None and reference[0] == name]
+def _next_number(names: Names, name: str, day: str) -> int:
+    keys = [_tag_key(tag) for tag in names.list_tags(name)]
     return max((number for other, number in keys if other == day), default=0) + 1
 
 
-def _list_versions(layout: Layout, name: str | None) -> Iterator[Version]:
-    for entry in layout.read_index():
-        reference = _split_reference(entry)
-        if reference is not None and name in (None, reference[0]):
-            yield _read_version(layout, *reference, entry)
-
-
-def _read_version(layout: Layout, name: str, tag: str, entry: Descriptor) -> Version:
-    manifest = parse_manifest(layout.read_blob(entry))
+def _make_version(name: str, tag: str, digest: Digest, manifest: Manifest) -> Version:
     return Version(
-        name, tag, entry.digest, parse_time(manifest.annotations.get(CREATED, "")),
+        name, tag, digest, parse_time(manifest.annotations.get(CREATED, "")),
         sum(layer.size for layer in manifest.layers), manifest.layers, manifest.config,
+        manifest.annotations.get(BASE_DIGEST, ""),
     )  # fmt: skip

@@ -13,7 +13,9 @@ from enum import StrEnum
 
 from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.record import parse_time, render_time
-from goldsmith.artifacts.repository import CREATED, Repository, Version
+from goldsmith.artifacts.repository import Attached, Repository, Version
+from goldsmith.artifacts.store import CREATED
+from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged
 
 MEDIA_TYPE = "application/vnd.goldsmith.verdict.v1+json"
@@ -45,6 +47,8 @@ class StoredVerdict:
     document: Descriptor
     junit: Descriptor
     html: Descriptor
+    digest: Digest
+    """Its name: that of its manifest."""
 
 
 def put_verdict(
@@ -71,14 +75,13 @@ def put_verdict(
     moment = tested or datetime.now(UTC)
     parts = {MEDIA_TYPE: document, JUNIT_TYPE: junit.encode(), HTML_TYPE: html.encode()}
     annotations = {CREATED: render_time(moment), STATE: state.value, SUMMARY: " ".join(summary.split())}
-    layers = repository.attach(version, MEDIA_TYPE, parts, annotations)
-    return _read(annotations, layers)
+    return _read(repository.attach(version, MEDIA_TYPE, parts, annotations))
 
 
 def find_verdict(repository: Repository, version: Version) -> StoredVerdict | None:
     """Return the newest verdict on a version; None while it is untested."""
     attached = repository.list_attached(version, MEDIA_TYPE)
-    return _read(*attached[-1]) if attached else None
+    return _read(attached[-1]) if attached else None
 
 
 def get_state(repository: Repository, version: Version) -> TestState:
@@ -96,12 +99,13 @@ def read_document(repository: Repository, document: Descriptor) -> bytes:
         return blob.read()
 
 
-def _read(annotations: dict[str, str], layers: tuple[Descriptor, ...]) -> StoredVerdict:
-    by_type = {layer.media_type: layer for layer in layers}
+def _read(attached: Attached) -> StoredVerdict:
+    annotations = attached.annotations
+    by_type = {part.media_type: part for part in attached.parts}
     try:
         return StoredVerdict(
             TestState(annotations[STATE]), parse_time(annotations[CREATED]), annotations[SUMMARY],
-            by_type[MEDIA_TYPE], by_type[JUNIT_TYPE], by_type[HTML_TYPE],
+            by_type[MEDIA_TYPE], by_type[JUNIT_TYPE], by_type[HTML_TYPE], attached.digest,
         )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise RepositoryDamaged(f"a verdict cannot be read: {error}", hint="test the version again") from error
