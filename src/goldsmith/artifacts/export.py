@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldsmith.artifacts.layout import BlobReader
 from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.artifacts.store import BlobReader
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged, VersionExists
 from goldsmith.base.files import sync_directory

@@ -20,8 +20,7 @@ from goldsmith.artifacts.manifest import (
     parse_json,
     render_descriptor,
 )
-from goldsmith.artifacts.store import REF_NAME, SUBJECT, OnBytes
-from goldsmith.artifacts.store import BlobReader as BlobReader
+from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, OnBytes
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, render_canonical_json
 from goldsmith.base.errors import LockTaken, RepositoryDamaged, RepositoryError
 from goldsmith.base.files import open_lock, sync_directory, write_atomic
