@@ -13,6 +13,7 @@ from goldsmith.base.events import Event, Events
 from goldsmith.build.facts import GuestNetwork, Site
 from goldsmith.build.journal import MARK
 from goldsmith.build.run import Built, prepare_build, run_build
+from goldsmith.cli.site import locate_logs
 from goldsmith.definition.image import Image
 from goldsmith.definition.load import Surroundings, load_image
 from goldsmith.node import daemon
@@ -51,6 +52,7 @@ def open_site(node: RunningNode) -> Iterator[Site]:
             kind="embedded",
             version=str(pve.version()),
             network=GuestNetwork(IPv4Interface(node.settings.network)),
+            **locate_logs(node.settings),
         )
 
 

@@ -201,6 +201,10 @@ class GuestUnready(GuestError):
     """A guest did not boot, get an address or answer in time."""
 
 
+class BootFailed(GuestError):
+    """A guest made from a version does not come up. `detail` holds its console, and what else could be had."""
+
+
 class NotOurs(GuestError):
     """A vmid or address is taken by something goldsmith did not make. It is never touched."""
 
@@ -244,3 +248,10 @@ class NodeServiceError(GoldsmithError):
     """The embedded node cannot be started, or the machine lacks something that it needs."""
 
     exit_code = 9
+
+
+class TestsFailed(GoldsmithError):
+    """A version was tested and has failed. The verdict has been stored."""
+
+    __test__ = False  # pytest would take it for a test by its name
+    exit_code = 10

@@ -140,6 +140,17 @@ class TestFinished(Event):
     message: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VersionTested(Event):
+    """A version has got its verdict: `state` is passed or failed."""
+
+    kind = "version-tested"
+    version: str
+    state: str
+    summary: str
+    seconds: float
+
+
 Listener = Callable[[Event], None]
 TRANSFER_PAUSE = 0.1
 """Seconds between two reports of one transfer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
@@ -59,6 +59,10 @@ class Site:
     """Where dumps and finished templates go; by default the image's own storage."""
     identity: str = ""
     """What stays the same of the node from one start to the next, where host and port do not (the embedded node)."""
+    lxc_path: str = "/var/lib/lxc"
+    """LXC's own directory of running containers there, as `lxc-attach -P` takes it."""
+    find_console_log: Callable[[int], PurePosixPath] | None = None
+    """Where a guest's console is recorded; Proxmox records none."""
 
     @property
     def name(self) -> str:
@@ -69,20 +73,26 @@ class Site:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeFacts:
-    """A node as it was found. Of one that does not run yet, `templates` are not known, and guests are none."""
+class GuestFacts:
+    """What guests a node has, and how one more is connected. Of a node that does not run yet, guests are none."""
 
     kind: str
     node: str
     bridge: str
-    compress: str = "0"
     network: GuestNetwork | None = None
+    vmids: frozenset[int] = frozenset()
+    addresses: frozenset[IPv4Address] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts(GuestFacts):
+    """A node as a build finds it. Of one that does not run yet, `templates` are not known."""
+
+    compress: str = "0"
     templates: frozenset[str] | None = None
     """File names of the templates in the storage of the base image; None: not known."""
     appliances: frozenset[str] = frozenset()
     """File names that the index offers for the image's base."""
-    vmids: frozenset[int] = frozenset()
-    addresses: frozenset[IPv4Address] = frozenset()
     dump_storage: str
     template_directory: PurePosixPath
 
@@ -91,6 +101,19 @@ def find_base_storage(base: str, storage: str) -> str:
     """Return where a base image is looked for: in the storage that its volume id names, else in the image's own."""
     named, colon, _ = base.partition(":")
     return named if colon else storage
+
+
+def read_guest_facts(site: Site) -> GuestFacts:
+    """Read which guests a node has."""
+    guests = site.pve.list_guests()
+    return GuestFacts(
+        kind=site.kind,
+        node=site.node.name,
+        bridge=site.bridge,
+        network=site.network,
+        vmids=frozenset(guest.vmid for guest in guests),
+        addresses=frozenset(_read_addresses(site, guests)),
+    )
 
 
 def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
@@ -102,17 +125,11 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
     site.node.storage.get_storage(storage)
     base_storage = find_base_storage(base, storage)
     templates = frozenset(volume.name for volume in site.node.storage.list_content(base_storage, "vztmpl"))
-    guests = site.pve.list_guests()
     return NodeFacts(
-        kind=site.kind,
-        node=site.node.name,
-        bridge=site.bridge,
+        **vars(read_guest_facts(site)),
         compress=site.compress,
-        network=site.network,
         templates=templates,
         appliances=_read_appliances(site, base, templates),
-        vmids=frozenset(guest.vmid for guest in guests),
-        addresses=frozenset(_read_addresses(site, guests)),
         dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), site.file_storage or storage).name,
         template_directory=site.node.storage.get_template_directory(site.file_storage or storage),
     )

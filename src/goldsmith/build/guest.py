@@ -1,4 +1,4 @@
-"""The build guest as seen over SSH: waiting until it lets us in, and running our scripts in it."""
+"""A temporary guest as seen over SSH: waiting until it lets us in, and running our scripts in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 
 @dataclass(frozen=True)
 class TempGuest:
-    """The build guest, and the files that open it."""
+    """A guest of ours that is about to go again, and the files that open it."""
 
     vmid: int
     hostname: str
@@ -43,13 +43,13 @@ class TempGuest:
 
     @property
     def target(self) -> Target:
-        """The guest as playbooks see it: reached as root, with the build key and the host key that was noted."""
+        """The guest as playbooks and tests see it: reached as root, with our key and the host key that was noted."""
         return Target(self.hostname, self.ip, self.private_key, self.known_hosts)
 
 
 @contextmanager
 def open_guest(guest: TempGuest, timeout: float) -> Iterator[Shell]:
-    """Wait until the guest lets the build key in, and use its shell while the block runs.
+    """Wait until the guest lets our key in, and use its shell while the block runs.
 
     Nobody can know the guest's host key before its first boot: it is noted when its sshd first answers, and insisted on
     from then on. That it is the right guest shows in its letting our key in, which is made for it alone.
@@ -72,8 +72,8 @@ def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float) -> Shell:
                 said = error.detail or error.message
         time.sleep(POLL)
     raise GuestUnready(
-        f"guest {guest.vmid} did not let the build key in within {timeout:g} s: {said}",
-        hint="does the base image run sshd, and does this machine reach the guest's network?",
+        f"guest {guest.vmid} did not let our key in within {timeout:g} s: {said}",
+        hint="does its image run sshd, and does this machine reach the guest's network?",
     )
 
 

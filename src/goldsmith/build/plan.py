@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from goldsmith.base.errors import DefinitionError, NotOurs
-from goldsmith.build.facts import POOL, NodeFacts, find_base_storage
+from goldsmith.build.facts import POOL, GuestFacts, NodeFacts, find_base_storage
 from goldsmith.build.steps import (
     CreateGuest,
     DumpGuest,
@@ -52,14 +52,14 @@ def plan_build(
     :raises NotOurs: the vmid or address that the image names belongs to somebody, or no vmid of the pool is free.
     :raises DefinitionError: the address cannot work on this node.
     """
-    places = choose_places(image, facts, reserved)
+    places = choose_places(image, facts, reserved, image.variables.temp_vmid)
     return BuildPlan(image, facts.node, facts.kind, tuple(_list_steps(image, facts, places, keep)), keep)
 
 
 def _list_steps(image: Image, facts: NodeFacts, places: tuple[Place, ...], keep: bool) -> Iterable[Step]:
     variables = image.variables
     yield EnsureBase(storage=variables.proxmox_storage, wanted=variables.base_image, reason=_explain_base(image, facts))
-    disk = variables.temp_disk_size or DiskSize(variables.proxmox_storage, DEFAULT_DISK * GIB)
+    disk = choose_disk(image)
     yield CreateGuest(
         places=places,
         hostname=choose_hostname(image),
@@ -104,7 +104,12 @@ def _as_label(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)[:50].strip("-")
 
 
-def choose_gateway(image: Image, facts: NodeFacts) -> IPv4Address:
+def choose_disk(image: Image) -> DiskSize:
+    """Return where the root disk of a temporary guest goes, and its size."""
+    return image.variables.temp_disk_size or DiskSize(image.variables.proxmox_storage, DEFAULT_DISK * GIB)
+
+
+def choose_gateway(image: Image, facts: GuestFacts) -> IPv4Address:
     """Return the build guest's gateway: the image's own, else that of the embedded node's network.
 
     :raises DefinitionError: neither is there.
@@ -116,23 +121,23 @@ def choose_gateway(image: Image, facts: NodeFacts) -> IPv4Address:
     raise DefinitionError([image.problem("temp_gateway", "temp_gateway is missing", "an IPv4 address")])
 
 
-def choose_places(image: Image, facts: NodeFacts, reserved: Reserved) -> tuple[Place, ...]:
-    """Return the vmids that the build guest may have, each with its address, best first.
+def choose_places(image: Image, facts: GuestFacts, reserved: Reserved, wanted: int | None) -> tuple[Place, ...]:
+    """Return the vmids that a temporary guest may have, each with its address, best first.
 
+    :param wanted: the only vmid that will do; None for any of the pool.
     :raises NotOurs: none is free.
     :raises DefinitionError: the address lies outside the embedded node's network.
     """
     _check_address(image, facts)
-    wanted = image.variables.temp_vmid
     vmids = POOL if wanted is None else [wanted]
     taken = facts.vmids | (reserved.vmids if wanted is None else frozenset())
     places = [place for vmid in vmids if vmid not in taken and (place := _place(image, facts, vmid, reserved))]
     if not places:
-        raise _nothing_free(image, facts)
+        raise _nothing_free(image, facts, wanted)
     return tuple(places)
 
 
-def _place(image: Image, facts: NodeFacts, vmid: int, reserved: Reserved) -> Place | None:
+def _place(image: Image, facts: GuestFacts, vmid: int, reserved: Reserved) -> Place | None:
     if image.variables.temp_ip_address is not None:
         return Place(vmid, image.variables.temp_ip_address)
     if facts.network is None:
@@ -141,7 +146,7 @@ def _place(image: Image, facts: NodeFacts, vmid: int, reserved: Reserved) -> Pla
     return None if address.ip in facts.addresses | reserved.addresses else Place(vmid, address)
 
 
-def _check_address(image: Image, facts: NodeFacts) -> None:
+def _check_address(image: Image, facts: GuestFacts) -> None:
     wanted = image.variables.temp_ip_address
     if wanted is None:
         return
@@ -157,8 +162,7 @@ def _check_address(image: Image, facts: NodeFacts) -> None:
         )
 
 
-def _nothing_free(image: Image, facts: NodeFacts) -> NotOurs:
-    wanted = image.variables.temp_vmid
+def _nothing_free(image: Image, facts: GuestFacts, wanted: int | None) -> NotOurs:
     if wanted is not None:
         return NotOurs(
             f"temp_vmid {wanted} belongs to another guest of {facts.node}; it is not touched",

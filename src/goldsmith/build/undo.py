@@ -31,7 +31,8 @@ class Undo:
 
         def remove() -> None:
             if pending:
-                self._remove(what, pending.pop())
+                self._remove(what, action)
+                pending.clear()  # not before: an interrupted removal is done again when all is undone
 
         self._stack.callback(remove)
         return remove
@@ -50,6 +51,8 @@ class Undo:
             self._journal.left_behind.append(what)
             raise
         else:
+            if what in self._journal.left_behind:
+                self._journal.left_behind.remove(what)
             if had_it:
                 self._events.emit(Undone(what=what))
 

@@ -28,13 +28,15 @@ def answer_on_stderr(text: str) -> None:
 class Interrupts:
     """What signals do at the moment: interrupt, or be answered while something is being cleared up.
 
-    It listens to events, too: after a failed step, and in the last step of a plan, there is nothing to interrupt.
+    It listens to events, too: after a failed step, and in the last step of a plan, there is nothing to interrupt. When
+    more work comes after such a last step (another image), the interrupt comes before that.
     """
 
     def __init__(self, answer: Answer = answer_on_stderr) -> None:
         self.answer = answer
         self._is_over = False
         self._is_last_step = False
+        self._waiting = ""
         self._guest = ""
 
     @property
@@ -51,8 +53,14 @@ class Interrupts:
             self._is_over = True
 
     def hear(self, event: Event) -> None:
-        """Follow a run: which guest there is, and whether it is being cleared up."""
+        """Follow a run: which guest there is, and whether it is being cleared up.
+
+        :raises Interrupted: a signal came in the last step of a plan, and now more is about to begin.
+        """
         match event:
+            case StepStarted() if self._waiting:
+                self._is_over = True
+                raise Interrupted(self._waiting)
             case StepStarted():
                 self._is_last_step = event.total > 1 and event.index == event.total
             case StepFinished():
@@ -72,6 +80,8 @@ class Interrupts:
         if not self.clearing:
             self._is_over = True
             raise Interrupted(signal.Signals(number).name)
+        if not self._is_over:
+            self._waiting = signal.Signals(number).name
         what = f" ({self._guest})" if self._guest else ""
         self.answer(f"still cleaning up{what}: please wait")
 

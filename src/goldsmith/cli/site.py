@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Interface
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from goldsmith.base.digest import digest_bytes
 from goldsmith.base.errors import NodeServiceError, UsageError
@@ -18,7 +19,9 @@ from goldsmith.cli.project import state_directory
 from goldsmith.definition.image import Image
 from goldsmith.definition.values import API_HOST
 from goldsmith.node.client import ClientAccess, find_access, find_node
+from goldsmith.node.context import Node
 from goldsmith.node.host import judge_host, look_at_host
+from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.settings import DEFAULT_STATE, NodeSettings
 from goldsmith.pve.client import NodeState, Pve, open_pve
 from goldsmith.pve.connection import DEFAULT_PORT, Connection
@@ -150,7 +153,17 @@ def make_embedded(settings: NodeSettings, access: ClientAccess, pve: Pve) -> Sit
         bridge=settings.bridge,
         identity=str(settings.state),
         file_storage=FILE_STORAGE,
+        **locate_logs(settings),
     )
+
+
+def locate_logs(settings: NodeSettings) -> dict[str, Any]:
+    """Return where the embedded node has its guests' consoles, and LXC's own directory of them (fields of `Site`)."""
+    node = Node(settings)
+    return {
+        "lxc_path": str(Runtime(node, 0).lxcpath),
+        "find_console_log": lambda vmid: PurePosixPath(Runtime(node, vmid).console_log),
+    }
 
 
 @contextmanager

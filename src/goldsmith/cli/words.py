@@ -14,8 +14,10 @@ from goldsmith.base.events import (
     StepFailed,
     StepFinished,
     StepStarted,
+    TestFinished,
     Transfer,
     Undone,
+    VersionTested,
 )
 from goldsmith.base.units import render_bytes
 
@@ -75,6 +77,12 @@ def render_task(event: PlaybookTask) -> Line:
     return Line("  " + join(f"{event.outcome:<8}", clean(event.task), render_seconds(event.seconds), said), style)
 
 
+def render_test(event: TestFinished) -> Line:
+    """Render a check or test that has ended, and what was found."""
+    said = join(f"{event.outcome:<8}", clean(event.test), render_seconds(event.seconds), clean(event.message))
+    return Line(f"  {said}", {"failed": "bad", "passed": ""}.get(event.outcome, "quiet"))
+
+
 def render_end(event: StepFinished | StepFailed, head: str) -> Line:
     """Render a step's end; `head` is its mark and number."""
     has_failed = isinstance(event, StepFailed)
@@ -96,6 +104,11 @@ def render_other(event: Event, *, verbose: bool) -> Line | None:
         case ImageBuilt():
             told = f"{event.version} is built: {render_bytes(event.size)}, {render_seconds(event.seconds)}"
             return Line(clean(told), "good")
+        case TestFinished() if verbose or event.outcome == "failed":
+            return render_test(event)
+        case VersionTested():
+            told = f"{event.version} has {event.state}: {event.summary}, {render_seconds(event.seconds)}"
+            return Line(clean(told), "good" if event.state == "passed" else "bad")
         case LogLine() if verbose and clean(event.line):
             return Line(f"  {clean(event.source)} | {clean(event.line)}", "quiet")
     return None
