@@ -7,7 +7,9 @@ import os
 import queue
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 import zstandard
@@ -96,86 +98,86 @@ def open_archive(source: BinaryIO) -> Readable:
     return stream
 
 
-class Stage(threading.Thread):
-    """Does one thing to each piece, beside the thread that makes them. What goes wrong is raised at the next `put`."""
+class _ReadAhead:
+    """Reads a stream in a thread, some pieces ahead of who uses them."""
 
-    def __init__(self, work: Callable[[bytes], object]) -> None:
-        super().__init__(daemon=True)
-        self._work = work
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=8)
-        self._error: BaseException | None = None
-        self.start()
+    def __init__(self, source: Readable, size: int) -> None:
+        self._source, self._size = source, size
+        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(maxsize=4)
+        self._stopped = threading.Event()
+        self._ended: bytes | BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def run(self) -> None:
-        """Work until the end; after an error pieces are only taken off, so that nobody waits for room."""
-        while (piece := self._pieces.get()) is not None:
-            if self._error is None:
-                try:
-                    self._work(piece)
-                except BaseException as error:
-                    self._error = error
+    def read(self, _size: int, /) -> bytes:
+        """Return the next piece, whatever its size is; what went wrong with reading is raised here."""
+        if self._ended is None:
+            piece = self._pieces.get()
+            if piece and not isinstance(piece, BaseException):
+                return piece
+            self._ended = piece
+        if isinstance(self._ended, BaseException):
+            raise self._ended
+        return self._ended
 
-    def put(self, piece: bytes) -> None:
-        """Hand over a piece."""
-        self._check()
-        self._pieces.put(piece)
+    def stop(self) -> None:
+        """End the thread; it may be in the midst of a read."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            with suppress(queue.Empty):
+                self._pieces.get(timeout=0.01)
+        self._thread.join()
 
-    def finish(self) -> None:
-        """Wait until all pieces are done."""
-        self.abandon()
-        self._check()
-
-    def abandon(self) -> None:
-        """End the thread, whatever has become of the work."""
-        if self.is_alive():
-            self._pieces.put(None)
-            self.join()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def _run(self) -> None:
+        piece: bytes | BaseException = b" "
+        while piece and not isinstance(piece, BaseException) and not self._stopped.is_set():
+            try:
+                piece = self._source.read(self._size)
+            except BaseException as error:
+                piece = error
+            self._pieces.put(piece)
 
 
-class Packer:
-    """Packs what is written into one zstd frame, and knows both digests when it is closed."""
+@contextmanager
+def open_ahead(source: BinaryIO) -> Iterator[Readable]:
+    """Unpack an archive in a thread while the block runs; `read` returns pieces of up to 1 MiB, whatever is asked."""
+    ahead = _ReadAhead(open_archive(source), PIECE)
+    try:
+        yield ahead
+    finally:
+        ahead.stop()
 
-    def __init__(self, target: BinaryIO, level: int = LEVEL, threads: int | None = None) -> None:
-        self._target = target
-        self._plain, self._packed = hashlib.sha256(), hashlib.sha256()
-        self.size = self.plain_size = 0
-        workers = threads or os.cpu_count() or 1  # never 0: one worker gives the same bytes as many, none does not
-        self._compressor = zstandard.ZstdCompressor(level=level, threads=workers, write_checksum=True).compressobj()
-        self._stages = [Stage(self._plain.update), Stage(lambda piece: self._write(self._compressor.compress(piece)))]
 
-    def put(self, piece: bytes) -> None:
-        """Pack a piece."""
-        self.plain_size += len(piece)
-        for stage in self._stages:
-            stage.put(piece)
+@dataclass(frozen=True)
+class Packed:
+    """What has been packed: `digest` and `size` of the result, `plain_digest` and `plain_size` of what went in."""
 
-    def finish(self) -> None:
-        """Complete the frame."""
-        for stage in self._stages:
-            stage.finish()
-        self._write(self._compressor.flush())
+    digest: Digest
+    size: int
+    plain_digest: Digest
+    plain_size: int
 
-    def abandon(self) -> None:
-        """End the threads; what has been written is worth nothing."""
-        for stage in self._stages:
-            stage.abandon()
 
-    @property
-    def digest(self) -> Digest:
-        """Digest of the packed bytes."""
-        return Digest("sha256:" + self._packed.hexdigest())
+def pack(pieces: Iterable[bytes], target: BinaryIO, *, level: int = LEVEL, threads: int | None = None) -> Packed:
+    """Pack pieces into one zstd frame.
 
-    @property
-    def plain_digest(self) -> Digest:
-        """Digest of the bytes that were put in."""
-        return Digest("sha256:" + self._plain.hexdigest())
+    :param threads: all processors by default. Their number does not change a byte.
+    """
+    plain, packed = hashlib.sha256(), hashlib.sha256()
+    size = plain_size = 0
+    workers = threads or os.cpu_count() or 1  # never 0: one worker gives the same bytes as many, none does not
+    compressor = zstandard.ZstdCompressor(level=level, threads=workers, write_checksum=True).compressobj()
+    for piece in pieces:
+        data = compressor.compress(piece)
+        plain.update(piece)
+        plain_size += len(piece)
+        size += _write(data, target, packed)
+    size += _write(compressor.flush(), target, packed)
+    return Packed(Digest(f"sha256:{packed.hexdigest()}"), size, Digest(f"sha256:{plain.hexdigest()}"), plain_size)
 
-    def _write(self, data: bytes) -> None:
-        if data:
-            self._packed.update(data)
-            self._target.write(data)
-            self.size += len(data)
+
+def _write(data: bytes, target: BinaryIO, packed: hashlib._Hash) -> int:
+    if data:
+        packed.update(data)
+        target.write(data)
+    return len(data)

@@ -1,201 +1,139 @@
-"""From a container archive, as vzdump writes it, to one layer: normalised, packed as one zstd frame, digests known.
+"""From a container archive, as vzdump writes it, to layers: normalised, divided, each one zstd frame, digests known.
 
 A layer has no end marker (OCI asks for none), so that a template is layers one after another and one end marker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from goldsmith.artifacts.compression import LEVEL, PIECE, Packer, Readable, open_archive
-from goldsmith.artifacts.tarheaders import BLOCK, WITHOUT_DATA, HeaderReader, TarEntry, damaged, render_header
+from goldsmith.artifacts.archive import Dropped, OnBytes, Source
+from goldsmith.artifacts.compression import LEVEL, open_ahead, pack
+from goldsmith.artifacts.division import Group, plan_division
+from goldsmith.artifacts.owners import find_owners
+from goldsmith.artifacts.spool import Spool
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import RepositoryError
 
 DUMP_TRACES = ("etc/vzdump",)
 """The build guest's configuration. Proxmox drops it when it restores a backup, not when it makes a container of a
 template (PVE 8.4), so that every guest would carry the build guest's address around."""
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
-READ_SIZE = 4 << 20
-
-OnBytes = Callable[[int], None]
-"""Called with the number of bytes read so far, unpacked."""
+LARGE = 16 << 20
+"""Bytes of tar from which one layer keeps several processors busy: zstd cuts its work into 8 MiB at level 3."""
+AT_ONCE = 8
+"""Most layers that are packed at the same time; each takes some ten MB of memory."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: `digest` and `size` of the blob, `diff_id` and `plain_size` of what it unpacks to, its `entries`."""
+    """A layer: `digest` and `size` of the blob, `diff_id` and `plain_size` of what it unpacks to, its `entries`.
+
+    `title` says to a person what is in it.
+    """
 
     digest: Digest
     size: int
     diff_id: Digest
     plain_size: int
     entries: int
+    title: str = ""
 
 
-class _Source:
-    """The archive in large pieces, of which headers are cut and data is passed on uncopied."""
+class Blob(Protocol):
+    """A file in the repository that gets its name when it is complete; without `keep_as` it goes."""
 
-    def __init__(self, stream: Readable, on_bytes: OnBytes | None) -> None:
-        self._stream, self._on_bytes = stream, on_bytes
-        self._buffer = b""
-        self._position = 0
-        self._done = 0
+    file: BinaryIO
 
-    def take(self, size: int) -> bytes:
-        """Return exactly `size` bytes."""
-        end = self._position + size
-        if end <= len(self._buffer):
-            data = self._buffer[self._position : end]
-            self._position = end
-            return data
-        parts = [self._buffer[self._position :]]
-        missing = size - len(parts[0])
-        self._position = len(self._buffer)
-        while missing:
-            self._fill()
-            part = self._buffer[:missing]
-            self._position = len(part)
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
-
-    def pass_on(self, size: int, put: Callable[[memoryview], None]) -> None:
-        """Hand over exactly `size` bytes in as few pieces as there are."""
-        while size:
-            if self._position == len(self._buffer):
-                self._fill()
-            end = min(self._position + size, len(self._buffer))
-            put(memoryview(self._buffer)[self._position : end])
-            size -= end - self._position
-            self._position = end
-
-    def drain(self) -> None:
-        """Read to the end, so that whoever writes the archive can end well."""
-        self._position, self._buffer = 0, b""
-        while self._stream.read(READ_SIZE):
-            pass
-
-    def _fill(self) -> None:
-        data = self._stream.read(READ_SIZE)
-        if not data:
-            raise damaged(f"it ends after {self._done} bytes, in the middle")
-        self._buffer, self._position = data, 0
-        self._done += len(data)
-        if self._on_bytes is not None:
-            self._on_bytes(self._done)
+    def keep_as(self, digest: Digest) -> None:
+        """Give it its name."""
+        ...
 
 
-class _Gatherer:
-    """Gathers small pieces into large ones for the packer."""
-
-    def __init__(self, packer: Packer) -> None:
-        self._packer = packer
-        self._pieces: list[bytes | memoryview] = []
-        self._size = 0
-
-    def put(self, piece: bytes | memoryview) -> None:
-        """Add a piece."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._size >= PIECE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand over what has been gathered."""
-        if self._pieces:
-            self._packer.put(b"".join(self._pieces))
-        self._pieces, self._size = [], 0
+OpenBlob = Callable[[], AbstractContextManager[Blob]]
 
 
-class _Dropped:
-    """Which names do not belong into the image."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(name.strip("/").encode() for name in names)
-        self._below = tuple(name + b"/" for name in self._names)
-
-    def has(self, name: bytes) -> bool:
-        """Tell whether a normalised name is one of them or below one of them."""
-        return name.rstrip(b"/") in self._names or name.startswith(self._below)
-
-
-def normalise_name(name: bytes, *, folder: bool) -> bytes:
-    """Return a name as OCI layers have it: `etc/hosts`, folders with a slash at the end, the root as `./`.
-
-    :raises RepositoryError: it leads out of the root.
-    """
-    while name.startswith((b"./", b"/")):
-        name = name.lstrip(b"/") if name.startswith(b"/") else name[2:]
-    if name in (b"", b"."):
-        return b"./"
-    if b".." in name and b".." in name.split(b"/"):
-        raise damaged(f"the name {name!r} leads out of it")
-    if folder:
-        return name.rstrip(b"/") + b"/"
-    return name
-
-
-def _normalise(entry: TarEntry, dropped: _Dropped) -> bool:
-    """Bring an entry into the one form; tells whether it belongs into the layer."""
-    entry.name = normalise_name(entry.name, folder=entry.kind == 0x35)
-    if entry.kind in WITHOUT_DATA:
-        entry.size = 0
-    if dropped.has(entry.name):
-        return False
-    if entry.kind == 0x31:  # a hard link names another entry; a symbolic one (0x32) holds any text
-        entry.linkname = normalise_name(entry.linkname, folder=False)
-        if dropped.has(entry.linkname):
-            raise RepositoryError(
-                f"{entry.name!r} is a hard link to {entry.linkname!r}, which is left out of the image"
-            )
-    return True
-
-
-def write_layer(
-    source: BinaryIO, target: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, level: int = LEVEL,
-    threads: int | None = None, on_bytes: OnBytes | None = None,
-) -> Layer:  # fmt: skip
-    """Turn a container archive (plain, zstd or gzip) into a layer, in one pass.
+def write_layers(
+    source: BinaryIO, open_blob: OpenBlob, *, drop: Iterable[str] = DUMP_TRACES, latest: int | None = None,
+    whole: bool = False, threads: int | None = None, on_bytes: OnBytes | None = None,
+) -> tuple[Layer, ...]:  # fmt: skip
+    """Turn a container archive (plain, zstd or gzip) into layers, in the order in which they are unpacked.
 
     Kept: content, holes of sparse files, modes, numeric owners, times to the nanosecond, hard links, devices, extended
     attributes, ACLs, and names to the byte. Dropped: user and group names, other clocks, and everything in `drop`.
+    The archive is unpacked into a file beside the blobs first, so that there has to be room for it.
 
     :param drop: paths from the root, with everything below them.
+    :param latest: times after this one, in seconds since 1970, become this one (as SOURCE_DATE_EPOCH is used
+        elsewhere), so that what a build has written at different times is the same; None keeps all times.
+    :param whole: make one layer of everything.
     :param threads: of the packer; all processors by default. Their number does not change a byte.
+    :param on_bytes: told about progress: bytes of the unpacked archive, reading and packing counted half each.
     :raises RepositoryError: the archive is damaged or ends before its end marker.
     """
-    stream = _Source(open_archive(source), on_bytes)
-    packer = Packer(target, level, threads)
-    try:
-        entries = _copy(stream, _Gatherer(packer), _Dropped(drop))
-        stream.drain()
-        packer.finish()
-    except BaseException:
-        packer.abandon()
-        raise
-    return Layer(packer.digest, packer.size, packer.plain_digest, packer.plain_size, entries)
+    with open_blob() as scratch, _open_spool(source, scratch.file, latest, on_bytes) as spool:
+        dropped = Dropped(drop)
+        spool.drop([name for name in spool.inodes if dropped.has(name.rstrip(b"/"))])
+        groups = [Group("", tuple(sorted(spool.inodes)))] if whole else _divide(spool)
+        layers = _Packing(spool, open_blob, threads or os.cpu_count() or 1, on_bytes).run(groups)
+    return tuple(layers[group.title] for group in groups)
 
 
-def _copy(stream: _Source, gatherer: _Gatherer, dropped: _Dropped) -> int:
-    reader = HeaderReader(stream.take)
-    entries = 0
-    while (entry := reader.read()) is not None:
-        wanted = _normalise(entry, dropped)
-        padding = -entry.size % BLOCK
-        if wanted:
-            entries += 1
-            gatherer.put(render_header(entry))
-        stream.pass_on(entry.size, gatherer.put if wanted else _ignore)
-        if padding:
-            stream.take(padding)
-            if wanted:
-                gatherer.put(bytes(padding))
-    gatherer.flush()
-    return entries
+@contextmanager
+def _open_spool(source: BinaryIO, file: BinaryIO, latest: int | None, on_bytes: OnBytes | None) -> Iterator[Spool]:
+    half = None if on_bytes is None else lambda done: on_bytes(done // 2)
+    with open_ahead(source) as stream, closing(Spool(file)) as spool:
+        spool.fill(Source(stream, half), latest)
+        yield spool
 
 
-def _ignore(_piece: memoryview) -> None:
-    return None
+def _divide(spool: Spool) -> list[Group]:
+    owners = find_owners(spool.inodes, spool.targets, spool.read_data)
+    sizes = {name: spool.size_of(name) for name in spool.inodes}
+    return plan_division(sizes, spool.list_shared(), owners)
+
+
+class _Packing:
+    """Packs layers side by side, the largest first, so that no processor waits for the last one long."""
+
+    def __init__(self, spool: Spool, open_blob: OpenBlob, threads: int, on_bytes: OnBytes | None) -> None:
+        self._spool, self._open_blob, self._threads, self._on_bytes = spool, open_blob, threads, on_bytes
+        self._stopped = threading.Event()
+
+    def run(self, groups: Iterable[Group]) -> dict[str, Layer]:
+        """Pack each group once; return the layers by title. The first error ends all of it."""
+        sizes = {group: sum(map(self._spool.size_of, group.names)) for group in groups}
+        pool = ThreadPoolExecutor(min(self._threads, AT_ONCE))
+        try:
+            order = sorted(sizes, key=lambda group: -sizes[group])
+            packed = {pool.submit(self._pack, group, sizes[group]): group for group in order}
+            done = sum(sizes.values())
+            for future in as_completed(packed):
+                future.result()
+                done += sizes[packed[future]]
+                if self._on_bytes is not None:
+                    self._on_bytes(done // 2)
+            return {group.title: future.result() for future, group in packed.items()}
+        finally:
+            self._stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _pack(self, group: Group, size: int) -> Layer:
+        threads = self._threads if size >= LARGE else 1
+        with self._open_blob() as blob:
+            packed = pack(self._read(group), blob.file, level=LEVEL, threads=threads)
+            blob.keep_as(packed.digest)
+        return Layer(
+            packed.digest, packed.size, packed.plain_digest, packed.plain_size, len(group.names), group.title
+        )  # fmt: skip
+
+    def _read(self, group: Group) -> Iterator[bytes]:
+        for piece in self._spool.read_entries(group.names):
+            if self._stopped.is_set():
+                raise CancelledError
+            yield piece

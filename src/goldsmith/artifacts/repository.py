@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from goldsmith.artifacts.layers import DUMP_TRACES, Layer, write_layer
+from goldsmith.artifacts.layers import DUMP_TRACES, Layer, write_layers
 from goldsmith.artifacts.layout import Layout
 from goldsmith.artifacts.manifest import (
     CONFIG_TYPE,
@@ -57,6 +57,11 @@ class Version:
     config: Descriptor
     base_digest: str = ""
     """Of what it was built on; that of a version's manifest where it was built on one."""
+
+    @property
+    def number(self) -> int:
+        """Its number among the versions of its day."""
+        return _tag_key(self.tag)[1]
 
     @property
     def reference(self) -> str:
@@ -125,13 +130,18 @@ class RepositoryWriter:
     def __init__(self, writer: StoreWriter) -> None:
         self._writer = writer
 
+    def add_layers(
+        self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, latest: int | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> tuple[Layer, ...]:  # fmt: skip
+        """Add a container archive, divided into layers; see `layers.write_layers`."""
+        return write_layers(source, self._writer.open_blob, drop=drop, latest=latest, on_bytes=on_bytes)
+
     def add_layer(
         self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, on_bytes: OnBytes | None = None
     ) -> Layer:
-        """Add a layer from a container archive; see `layers.write_layer`."""
-        with self._writer.open_blob() as blob:
-            layer = write_layer(source, blob.file, drop=drop, on_bytes=on_bytes)
-            blob.keep_as(layer.digest)
+        """Add a container archive as one layer."""
+        (layer,) = write_layers(source, self._writer.open_blob, drop=drop, whole=True, on_bytes=on_bytes)
         return layer
 
     def put(self, new: NewVersion) -> Version:

@@ -21,6 +21,8 @@ _SPARSE_FIELDS = struct.Struct("12s12s")
 _PAX_NAME = b"././@PaxHeader"
 _SPARSE_NAME = b"GNUSparseFile.0/"
 _OCTAL_7, _OCTAL_11 = 0o7777777, 0o77777777777
+FILE, LINK, SYMLINK, FOLDER = b"0125"
+"""Type flags as numbers."""
 WITHOUT_DATA = frozenset(b"123456")
 """Links, devices, folders, pipes: never followed by data, whatever their size says (as Go's archive/tar has it)."""
 KEPT = (b"SCHILY.xattr.", b"SCHILY.acl.", b"RHT.security.selinux", b"LIBARCHIVE.xattr.")

@@ -5,17 +5,25 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
+import os
+import shutil
 import subprocess
 import tarfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import zstandard
 
-from goldsmith.artifacts.layers import Layer, write_layer
+from goldsmith.artifacts.layers import Blob, write_layers
+from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryError
 
+from .packing import blob_path, blobs_in, layers_of, list_folder, plain_of, template_of, unpack
 from .trees import archive, describe_tree, extract, make_tree
 
 FORMATS = {
@@ -33,16 +41,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("tree"))
 
 
-def layer_of(archived: Path, target: Path, **options: object) -> Layer:
-    with archived.open("rb") as source, target.open("wb") as sink:
-        return write_layer(source, sink, **options)  # type: ignore[arg-type]
-
-
-def unpack(data: bytes) -> bytes:
-    """What a decompressor yields, of several frames too."""
-    return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
-
-
 def small_tar(*members: tuple[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=form) as tar:
@@ -54,12 +52,12 @@ def small_tar(*members: tuple[str, bytes], form: int = tarfile.PAX_FORMAT) -> by
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_gnu_tar_unpacks_a_layer_like_the_archive_it_was_made_of(tree: Path, tmp_path: Path, form: str) -> None:
+def test_gnu_tar_unpacks_layers_like_the_archive_they_were_made_of(tree: Path, tmp_path: Path, form: str) -> None:
     archived = archive(tree, tmp_path / "a.tar", *FORMATS[form])
-    layer_of(archived, tmp_path / "layer.tar.zst")
-    (tmp_path / "layer.tar").write_bytes(unpack((tmp_path / "layer.tar.zst").read_bytes()) + bytes(1024))
+    layers = layers_of(archived, tmp_path / "blobs")
+    (tmp_path / "t.tar.zst").write_bytes(template_of(layers, tmp_path / "blobs"))
     expected = describe_tree(extract(archived, tmp_path / "expected"))
-    found = describe_tree(extract(tmp_path / "layer.tar", tmp_path / "found"))
+    found = describe_tree(extract(tmp_path / "t.tar.zst", tmp_path / "found"))
     for name in (b"etc/vzdump", b"etc/vzdump/pct.conf"):
         del expected[name]
     expected[b"etc"]["mtime"] = found[b"etc"]["mtime"]  # unpacking etc/vzdump, or not, touches it
@@ -69,72 +67,104 @@ def test_gnu_tar_unpacks_a_layer_like_the_archive_it_was_made_of(tree: Path, tmp
     assert len(found) > 40
 
 
-def test_the_tree_itself_comes_back(tree: Path, tmp_path: Path) -> None:
-    """Not only what tar makes of it: times to the nanosecond, capabilities, holes."""
-    layer_of(archive(tree, tmp_path / "a.tar"), tmp_path / "layer.tar.zst", drop=())
-    (tmp_path / "layer.tar").write_bytes(unpack((tmp_path / "layer.tar.zst").read_bytes()) + bytes(1024))
-    root = extract(tmp_path / "layer.tar", tmp_path / "found")
-    found, expected = describe_tree(root), describe_tree(tree)
-    for name in (b"etc", b"etc/vzdump"):
-        found[name]["mtime"] = expected[name]["mtime"]
-    assert found == expected
+@pytest.mark.parametrize("skip", ["", "--skip-old-files"], ids=["plain", "as-proxmox"])
+def test_the_tree_itself_comes_back(tree: Path, tmp_path: Path, skip: str) -> None:
+    """Not only what tar makes of it: times to the nanosecond, of folders too, capabilities, holes."""
+    layers = layers_of(archive(tree, tmp_path / "a.tar"), tmp_path / "blobs", drop=())
+    (tmp_path / "t.tar.zst").write_bytes(template_of(layers, tmp_path / "blobs"))
+    root = extract(tmp_path / "t.tar.zst", tmp_path / "found", skip)
+    assert describe_tree(root) == describe_tree(tree)
     assert (root / "sparse/only-a-hole").stat().st_size == 3 << 30
     assert (root / "sparse/only-a-hole").stat().st_blocks == 0
     assert (root / "sparse/holes").stat().st_blocks * 512 < 1 << 20
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_archive_of_a_tree_gives_the_same_layer(tree: Path, tmp_path: Path, form: str) -> None:
+def test_every_archive_of_a_tree_gives_the_same_layers(tree: Path, tmp_path: Path, form: str) -> None:
     """However it was written: same entries, same bytes. (GNU's own format cannot hold attributes and nanoseconds.)"""
     if form == "gnu":
         pytest.skip("it cannot hold attributes and nanoseconds")
-    reference = layer_of(archive(tree, tmp_path / "reference.tar"), tmp_path / "reference.zst")
-    assert layer_of(archive(tree, tmp_path / "a.tar", *FORMATS[form]), tmp_path / "a.zst") == reference
+    reference = layers_of(archive(tree, tmp_path / "reference.tar", "--sort=name"), tmp_path / "reference")
+    other = archive(tree, tmp_path / "a.tar", "--sort=none", *FORMATS[form])
+    assert layers_of(other, tmp_path / "a") == reference
 
 
 def test_another_reader_sees_the_same_entries(tree: Path, tmp_path: Path) -> None:
-    layer = layer_of(archive(tree, tmp_path / "a.tar"), tmp_path / "layer.tar.zst")
-    plain = unpack((tmp_path / "layer.tar.zst").read_bytes())
-    with tarfile.open(fileobj=io.BytesIO(plain + bytes(1024))) as tar:
-        members = tar.getmembers()
+    layers = layers_of(archive(tree, tmp_path / "a.tar"), tmp_path / "blobs")
+    members = []
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(plain_of(layer, tmp_path / "blobs"))) as tar:
+            members += tar.getmembers()
+            assert layer.entries == len(tar.getmembers())
     names = [member.name for member in members]
-    assert layer.entries == len(members)
     assert not [name for name in names if name.startswith(("./", "/")) or "vzdump" in name]
     assert "usr/bin/tool" in names
     assert {member.uname for member in members} | {member.gname for member in members} == {""}
     assert {key for member in members for key in member.pax_headers} <= {
         "path", "linkpath", "mtime", "uid", "gid", "SCHILY.xattr.user.note", "SCHILY.xattr.security.capability",
-        "GNU.sparse.major", "GNU.sparse.minor", "GNU.sparse.name", "GNU.sparse.realsize",
+        "GNU.sparse.major", "GNU.sparse.minor", "GNU.sparse.name", "GNU.sparse.realsize", "GNU.dumpdir",
     }  # fmt: skip
     links = {member.name: member.linkname for member in members if member.islnk()}
-    assert links["usr/bin/tool"] == "usr/bin/alias" or links["usr/bin/alias"] == "usr/bin/tool"
+    assert links["usr/bin/tool"] == "usr/bin/alias"
     assert {m.name: m.linkname for m in members if m.issym()}["usr/bin/link"] == "./tool"
 
 
+def test_libarchive_reads_layers(tree: Path, tmp_path: Path) -> None:
+    if shutil.which("bsdtar") is None:
+        pytest.skip("bsdtar is not installed (libarchive-tools)")
+    layers = layers_of(archive(tree, tmp_path / "a.tar"), tmp_path / "blobs")
+    for layer in layers:
+        (tmp_path / "layer.tar").write_bytes(plain_of(layer, tmp_path / "blobs"))
+        listed = subprocess.run(["bsdtar", "-tf", tmp_path / "layer.tar"], check=True, capture_output=True)
+        assert listed.stderr == b""
+        assert len(listed.stdout.splitlines()) >= layer.entries
+
+
 def test_the_digests_are_those_of_the_bytes(tree: Path, tmp_path: Path) -> None:
-    layer = layer_of(archive(tree, tmp_path / "a.tar"), tmp_path / "layer.tar.zst")
-    packed = (tmp_path / "layer.tar.zst").read_bytes()
-    plain = unpack(packed)
-    assert (layer.size, layer.plain_size) == (len(packed), len(plain))
-    assert layer.digest == "sha256:" + hashlib.sha256(packed).hexdigest()
-    assert layer.diff_id == "sha256:" + hashlib.sha256(plain).hexdigest()
+    layers = layers_of(archive(tree, tmp_path / "a.tar"), tmp_path / "blobs")
+    for layer in layers:
+        packed = blob_path(tmp_path / "blobs", layer.digest).read_bytes()
+        plain = unpack(packed)
+        assert (layer.size, layer.plain_size) == (len(packed), len(plain))
+        assert layer.digest == "sha256:" + hashlib.sha256(packed).hexdigest()
+        assert layer.diff_id == "sha256:" + hashlib.sha256(plain).hexdigest()
 
 
 def test_a_layer_is_one_frame_without_an_end_marker(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(small_tar(("./a", b"1"), ("./b", b"2")))
-    layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
-    packed = (tmp_path / "a.zst").read_bytes()
+    (tmp_path / "a.tar").write_bytes(small_tar(("./b", b"2"), ("./a", b"1")))
+    (layer,) = layers_of(tmp_path / "a.tar", tmp_path / "blobs")
     one_frame = zstandard.ZstdDecompressor().decompressobj()
-    plain = one_frame.decompress(packed)
+    plain = one_frame.decompress(blob_path(tmp_path / "blobs", layer.digest).read_bytes())
     assert one_frame.eof
     assert one_frame.unused_data == b""
     assert len(plain) == 4 * 512
-    assert plain[:2] == b"a\0"
+    assert (plain[:2], plain[1024:1026]) == (b"a\0", b"b\0")
+
+
+def test_nothing_else_is_left_in_the_folder(tree: Path, tmp_path: Path) -> None:
+    layers = layers_of(archive(tree, tmp_path / "a.tar"), tmp_path / "blobs")
+    assert list_folder(tmp_path / "blobs") == sorted({layer.digest[7:] for layer in layers})
+
+
+def test_times_after_the_latest_become_the_latest(tree: Path, tmp_path: Path) -> None:
+    archived = archive(tree, tmp_path / "a.tar")
+    layers = layers_of(archived, tmp_path / "blobs", latest=1_700_000_000)
+    times = {}
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(plain_of(layer, tmp_path / "blobs"))) as tar:
+            times |= {member.name: member.mtime for member in tar}
+    assert max(times.values()) == 1_700_000_000
+    assert times["zero"] == 0
+    assert times["exactly-512"] == -1.5
+    for path in [tree, *tree.rglob("*")]:
+        if path.lstat().st_mtime >= 1_700_000_000:
+            os.utime(path, (0, 1_700_000_000 + 5), follow_symlinks=False)
+    assert layers_of(archive(tree, tmp_path / "b.tar"), tmp_path / "again", latest=1_700_000_000) == layers
 
 
 def test_packing_is_the_same_on_any_number_of_processors(tree: Path, tmp_path: Path) -> None:
     archived = archive(tree, tmp_path / "a.tar")
-    assert len({layer_of(archived, tmp_path / f"{n}.zst", threads=n) for n in (1, 2, 5)}) == 1
+    assert len({layers_of(archived, tmp_path / f"{n}", threads=n) for n in (1, 2, 5)}) == 1
 
 
 @pytest.mark.parametrize("packed", ["zstd", "zstd-frames", "gzip", "gzip-members", "plain"])
@@ -151,14 +181,14 @@ def test_archives_are_opened_by_what_they_are(tmp_path: Path, packed: str) -> No
     }[packed]()
     (tmp_path / "a").write_bytes(data)
     (tmp_path / "plain").write_bytes(plain)
-    assert layer_of(tmp_path / "a", tmp_path / "a.zst") == layer_of(tmp_path / "plain", tmp_path / "plain.zst")
+    assert layers_of(tmp_path / "a", tmp_path / "1") == layers_of(tmp_path / "plain", tmp_path / "2")
 
 
 def test_a_slow_pipe_gives_the_same_layer(tmp_path: Path) -> None:
     """Pieces of any size: headers and data are cut at every place."""
     plain = small_tar(*((f"./file-{n}", bytes([n]) * (n * 97)) for n in range(60)))
     (tmp_path / "a.tar").write_bytes(plain)
-    expected = layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
+    expected = layers_of(tmp_path / "a.tar", tmp_path / "blobs")
 
     class Trickle(io.RawIOBase):
         def __init__(self, step: int) -> None:
@@ -168,7 +198,7 @@ def test_a_slow_pipe_gives_the_same_layer(tmp_path: Path) -> None:
             return self._source.read(self._step)
 
     for step in (1, 13, 511, 513, 5000):
-        assert write_layer(Trickle(step), io.BytesIO()) == expected  # type: ignore[arg-type]
+        assert write_layers(Trickle(step), blobs_in(tmp_path / "blobs")) == expected  # type: ignore[arg-type]
 
 
 def test_what_is_left_out_is_left_out_with_everything_below(tmp_path: Path) -> None:
@@ -179,26 +209,55 @@ def test_what_is_left_out_is_left_out_with_everything_below(tmp_path: Path) -> N
         ("./var/lib/a", b""),
     ]
     (tmp_path / "a.tar").write_bytes(small_tar(*members))
-    layer_of(tmp_path / "a.tar", tmp_path / "a.zst", drop=("/etc/vzdump/", "var/lib/apt"))
-    with tarfile.open(fileobj=io.BytesIO(unpack((tmp_path / "a.zst").read_bytes()) + bytes(1024))) as tar:
+    (layer,) = layers_of(tmp_path / "a.tar", tmp_path / "blobs", drop=("/etc/vzdump/", "var/lib/apt"), whole=True)
+    with tarfile.open(fileobj=io.BytesIO(plain_of(layer, tmp_path / "blobs"))) as tar:
         assert tar.getnames() == ["etc/vzdumper", "var/lib/a"]
 
 
-def test_a_hard_link_to_what_is_left_out_is_an_error(tmp_path: Path) -> None:
-    info = tarfile.TarInfo("./kept")
-    info.type, info.linkname = tarfile.LNKTYPE, "./etc/vzdump/pct.conf"
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("./etc/vzdump/pct.conf"))
-        tar.addfile(info)
-    with pytest.raises(RepositoryError, match="hard link"):
-        layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
+def links_tar(target: Path, *members: tuple[str, bytes, str]) -> Path:
+    """An archive of files (name, content, empty) and hard links (name, nothing, target)."""
+    with tarfile.open(target, "w") as tar:
+        for name, content, linkname in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            if linkname:
+                info.type, info.linkname = tarfile.LNKTYPE, linkname
+            tar.addfile(info, io.BytesIO(content))
+    return target
+
+
+def read_whole(archived: Path, folder: Path) -> list[tuple[str, bytes, str]]:
+    found = []
+    for layer in layers_of(archived, folder):
+        with tarfile.open(fileobj=io.BytesIO(plain_of(layer, folder))) as tar:
+            for member in tar:
+                data = tar.extractfile(member) if member.isreg() else None
+                found.append((member.name, data.read() if data else b"", member.linkname))
+    return found
+
+
+def test_a_hard_link_to_what_is_left_out_keeps_its_content(tmp_path: Path) -> None:
+    links_tar(tmp_path / "a.tar", ("./etc/vzdump/pct.conf", b"1", ""), ("./kept", b"", "./etc/vzdump/pct.conf"))
+    assert read_whole(tmp_path / "a.tar", tmp_path / "blobs") == [("kept", b"1", "")]
+
+
+def test_a_hard_link_to_nothing_is_an_error(tmp_path: Path) -> None:
+    links_tar(tmp_path / "a.tar", ("./a", b"", "./b"), ("./b", b"1", ""))
+    with pytest.raises(RepositoryError, match="hard link to b'b', which is not in it"):
+        layers_of(tmp_path / "a.tar", tmp_path / "blobs")
+
+
+def test_a_name_that_comes_twice_means_the_last(tmp_path: Path) -> None:
+    """As for who unpacks the archive; links made before mean what there was then."""
+    links_tar(tmp_path / "a.tar", ("./a", b"1", ""), ("./link", b"", "./a"), ("./a", b"22", ""), ("./b", b"", "./a"))
+    assert read_whole(tmp_path / "a.tar", tmp_path / "blobs") == [("a", b"22", ""), ("b", b"", "a"), ("link", b"1", "")]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "./.."])
 def test_a_name_that_leads_out_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.tar").write_bytes(small_tar((name, b"")))
     with pytest.raises(RepositoryError, match="leads out"):
-        layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
+        layers_of(tmp_path / "a.tar", tmp_path / "blobs")
 
 
 @pytest.mark.parametrize("cut", [0, 100, 512, 700, 512 + 100_352, 512 * 3 + 100_352])
@@ -208,7 +267,7 @@ def test_an_archive_that_was_cut_off_is_an_error(tmp_path: Path, cut: int, packe
     data = small_tar(("./a", b"1" * 100_000), ("./b", b"2" * 500))[:cut]
     (tmp_path / "a.tar").write_bytes(zstandard.ZstdCompressor().compress(data) if packed else data)
     with pytest.raises(RepositoryError, match="damaged"):
-        layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
+        layers_of(tmp_path / "a.tar", tmp_path / "blobs")
 
 
 def test_packed_bytes_that_were_cut_off_are_an_error(tmp_path: Path) -> None:
@@ -218,7 +277,7 @@ def test_packed_bytes_that_were_cut_off_are_an_error(tmp_path: Path) -> None:
         for cut in (3, len(packed) // 2, len(packed) - 9):
             (tmp_path / "a.tar").write_bytes(packed[:cut])
             with pytest.raises(RepositoryError, match="damaged"):
-                layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
+                layers_of(tmp_path / "a.tar", tmp_path / "blobs")
 
 
 def test_a_damaged_header_is_an_error(tmp_path: Path) -> None:
@@ -226,34 +285,67 @@ def test_a_damaged_header_is_an_error(tmp_path: Path) -> None:
     data[1024 + 3] ^= 0x40
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(RepositoryError, match="checksum"):
-        layer_of(tmp_path / "a.tar", tmp_path / "a.zst")
+        layers_of(tmp_path / "a.tar", tmp_path / "blobs")
 
 
-def test_the_writer_of_the_archive_can_end_well(tree: Path) -> None:
+def test_the_writer_of_the_archive_can_end_well(tree: Path, tmp_path: Path) -> None:
     """Everything after the end marker is read too: tar fills its last record, and a broken pipe would fail it."""
     command = ["tar", "-cf", "-", "--blocking-factor=4000", "-C", str(tree), "./usr"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        write_layer(process.stdout, io.BytesIO())  # type: ignore[arg-type]
+        write_layers(process.stdout, blobs_in(tmp_path / "blobs"))  # type: ignore[arg-type]
         assert process.wait(5) == 0
 
 
-def test_a_full_disk_is_an_error_and_no_thread_is_left(tmp_path: Path) -> None:
+class FullBlob:
+    file: BinaryIO
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def keep_as(self, digest: Digest) -> None:
+        self.file.flush()
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_full_disk_is_an_error_and_no_thread_is_left(tree: Path, tmp_path: Path, good: int) -> None:
+    """While the archive is unpacked, while the first layers are packed."""
     before = threading.active_count()
-    (tmp_path / "a.tar").write_bytes(small_tar(("./a", bytes(range(256)) * 100_000)))
-    with (
-        Path("/dev/full").open("wb", buffering=0) as full,
-        (tmp_path / "a.tar").open("rb") as source,
-        pytest.raises(OSError, match="No space"),
-    ):
-        write_layer(source, full)
+    open_good = blobs_in(tmp_path / "blobs")
+    numbers = itertools.count()
+
+    @contextmanager
+    def open_blob() -> Iterator[Blob]:
+        if next(numbers) < good:
+            with open_good() as blob:
+                yield blob
+        else:
+            with Path("/dev/full").open("wb", buffering=0) as full:
+                yield FullBlob(full)
+
+    with archive(tree, tmp_path / "a.tar").open("rb") as source, pytest.raises(OSError, match="No space"):
+        write_layers(source, open_blob)
     assert threading.active_count() == before
+
+
+def test_an_interrupt_while_packing_ends_all_threads(tree: Path, tmp_path: Path) -> None:
+    before = threading.active_count()
+    size = archive(tree, tmp_path / "a.tar").stat().st_size
+
+    def interrupt(done: int) -> None:
+        if done > size // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        layers_of(tmp_path / "a.tar", tmp_path / "blobs", on_bytes=interrupt)
+    assert threading.active_count() == before
+    assert not [name for name in list_folder(tmp_path / "blobs") if name.startswith("new-")]
 
 
 def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(small_tar(("./a", bytes(9 << 20))))
     seen: list[int] = []
-    layer_of(tmp_path / "a.tar", tmp_path / "a.zst", on_bytes=seen.append)
+    layers_of(tmp_path / "a.tar", tmp_path / "blobs", on_bytes=seen.append)
     assert seen == sorted(seen)
     assert len(seen) >= 3
     assert seen[-1] >= 9 << 20

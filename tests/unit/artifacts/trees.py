@@ -106,10 +106,10 @@ def archive(root: Path, target: Path, *options: str) -> Path:
     return target
 
 
-def extract(archived: Path, target: Path) -> Path:
+def extract(archived: Path, target: Path, skip: str = "--skip-old-files") -> Path:
     """Unpack with GNU tar, as Proxmox does when it makes a container."""
     target.mkdir()
-    flags = ["--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "-p", "--skip-old-files"]
+    flags = ["--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "-p", *([skip] if skip else [])]
     subprocess.run(["tar", "-xf", archived, *flags, "-C", target], check=True)
     return target
 
