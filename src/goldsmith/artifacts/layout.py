@@ -30,6 +30,8 @@ LAYOUT_FILE = render_canonical_json({"imageLayoutVersion": "1.0.0"})
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 WAIT = 60.0
 """Seconds to wait for another process that changes the index; it takes milliseconds."""
+PRUNE_WAIT = 5.0
+"""Seconds to wait for those that read or write before their blobs are left for the next writer to remove."""
 
 
 class Layout:
@@ -140,12 +142,16 @@ class Layout:
 
         :raises RepositoryDamaged: it is missing, or not what its name promises.
         """
-        with ExitStack() as stack:
-            stack.enter_context(self.open_reading())
-            try:
-                file = stack.enter_context(self.blob_path(descriptor.digest).open("rb"))
-            except FileNotFoundError as error:
-                raise RepositoryDamaged(f"blob {descriptor.digest} is missing in {self.path}") from error
+        with self.open_reading(), self._open_blob(descriptor) as blob:
+            yield blob
+
+    @contextmanager
+    def _open_blob(self, descriptor: Descriptor) -> Iterator[BlobReader]:
+        try:
+            file = self.blob_path(descriptor.digest).open("rb")
+        except FileNotFoundError as error:
+            raise RepositoryDamaged(f"blob {descriptor.digest} is missing in {self.path}") from error
+        with file:
             yield BlobReader(file, descriptor)
 
     def read_blob(self, descriptor: Descriptor) -> bytes:
@@ -184,30 +190,36 @@ class Layout:
             yield descriptor
             if descriptor.media_type in (MANIFEST_TYPE, INDEX_TYPE):
                 try:
-                    pending += list_children(self.read_blob(descriptor))
+                    with self._open_blob(descriptor) as blob:  # whoever removes has locked all readers out already
+                        pending += list_children(blob.read())
                 except RepositoryDamaged as error:
                     if on_damage is None:
                         raise
                     on_damage(error)
 
-    def prune(self, names: Sequence[tuple[str, str]], *, wait: float = WAIT) -> int:
+    def prune(self, names: Sequence[tuple[str, str]], *, wait: float = PRUNE_WAIT) -> tuple[list[tuple[str, str]], int]:
         """Forget tags, what belongs to their manifests, and every blob that nothing refers to any more.
 
-        Blobs go when nobody reads or writes; when somebody does so for longer than `wait` seconds, the next writer
-        removes them. Killed anywhere, it leaves a whole repository.
+        A tag stays while another one that is not forgotten names the same manifest. Blobs go when nobody reads or
+        writes; when somebody does so for longer than `wait` seconds, the next writer removes them. Killed anywhere, it
+        leaves a whole repository.
 
-        :returns: how many bytes have been freed by now.
+        :returns: the tags that are gone, and how many bytes are free by now.
         """
         self.create()
         with self.open_index() as entries:
-            going = LayoutNames(entries).list_going(names)
-            before = {blob.digest for blob in self._walk(going)}
-            with _explained(self.path):
-                self._pruned.mkdir(exist_ok=True)
-                for digest in before:
-                    (self._pruned / digest.removeprefix("sha256:")).touch()
-            LayoutNames(entries).drop(going)
-        return self._remove_left_over(wait)
+            index = LayoutNames(entries)
+            gone = index.choose_unshared(names)
+            going = index.list_going(gone)
+            self._mark_pruned({blob.digest for blob in self._walk(going)})
+            index.drop(going)
+        return gone, self._remove_left_over(wait)
+
+    def _mark_pruned(self, digests: set[Digest]) -> None:
+        with _explained(self.path):
+            self._pruned.mkdir(exist_ok=True)
+            for digest in digests:
+                (self._pruned / self.blob_path(digest).name).touch()
 
     def _walk(self, entries: Sequence[Descriptor]) -> Iterator[Descriptor]:
         return self._list_reachable(list(entries), lambda _damage: None)
@@ -337,13 +349,21 @@ class LayoutNames:
         entry = Descriptor(MANIFEST_TYPE, referrer.digest, referrer.size, annotations, referrer.artifact_type)
         self._entries.append(render_descriptor(entry))
 
-    def list_going(self, names: Sequence[tuple[str, str]]) -> list[Descriptor]:
-        """Return the entries that go with some tags: theirs, and what belongs to manifests that keep no tag."""
+    def choose_unshared(self, names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those of some tags whose manifest no other tag names."""
         named = list_names(self._parsed())
         staying = {entry.digest for name, entry in named.items() if name not in names}
-        tagged = [named[name] for name in names if name in named]
-        orphans = {entry.digest for entry in tagged} - staying
-        return tagged + [entry for entry in self._parsed() if entry.annotations.get(SUBJECT) in orphans]
+        return [name for name in names if name in named and named[name].digest not in staying]
+
+    def list_going(self, names: Sequence[tuple[str, str]]) -> list[Descriptor]:
+        """Return the entries that go with some tags: theirs, and what belongs to their manifests."""
+        named = list_names(self._parsed())
+        orphans = {named[name].digest for name in names}
+        return [
+            entry
+            for entry in self._parsed()
+            if entry in (named[name] for name in names) or entry.annotations.get(SUBJECT) in orphans
+        ]
 
     def drop(self, going: Sequence[Descriptor]) -> None:
         """Remove entries."""

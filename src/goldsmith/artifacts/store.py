@@ -143,6 +143,13 @@ class Store(Protocol):
         """Add to the store while the block runs."""
         ...
 
+    def prune(self, names: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], int]:
+        """Forget tags (image and tag), what belongs to their manifests, and blobs that nothing refers to any more.
+
+        :returns: the tags that are gone, and how many bytes are free by now.
+        """
+        ...
+
     def verify(self, on_bytes: OnBytes | None = None) -> list[str]:
         """Read everything that a tag leads to; return what is wrong, nothing if all is well."""
         ...
