@@ -1,0 +1,182 @@
+"""The files of a version, read from its layers without unpacking them anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO, cast
+
+from goldsmith.artifacts.compression import Readable, open_archive
+from goldsmith.artifacts.manifest import Descriptor
+from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.artifacts.store import OnBytes
+from goldsmith.artifacts.tarheaders import BLOCK, HeaderReader, TarEntry, damaged
+from goldsmith.base.digest import Digest
+
+PIECE = 1 << 20
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+"""Names by which a layer takes files of the layers below it away (OCI image-spec, layer.md); goldsmith writes none."""
+
+
+class FileKind(StrEnum):
+    """What stands in a place."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+    DEVICE = "device"
+    PIPE = "pipe"
+
+
+_KINDS = {
+    0x30: FileKind.FILE, 0x31: FileKind.FILE, 0x32: FileKind.SYMLINK, 0x33: FileKind.DEVICE, 0x34: FileKind.DEVICE,
+    0x35: FileKind.FOLDER, 0x36: FileKind.PIPE,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file, folder, link or device of a version; all but its clock."""
+
+    kind: FileKind
+    mode: int
+    uid: int
+    gid: int
+    size: int = 0
+    """In bytes, with its holes; 0 of everything that is no file."""
+    content: Digest | None = None
+    """Of a file's bytes (holes left out, where they are)."""
+    target: str = ""
+    """Where a symbolic link leads; a hard link names the file that it is one with; a device its numbers."""
+    attributes: tuple[tuple[bytes, bytes], ...] = ()
+    """Extended attributes, capabilities, ACLs."""
+
+
+Tree = dict[str, FileEntry]
+"""By path without a slash at either end: `etc/hosts`; the root is `.`. Bytes that are no UTF-8 are surrogates."""
+
+
+def read_tree(repository: Repository, version: Version, on_bytes: OnBytes | None = None) -> Tree:
+    """Read what is in a version.
+
+    :raises RepositoryDamaged: a layer is not what its digest promises; nothing of it is given out.
+    """
+    (tree,) = read_trees(repository, [version], on_bytes)
+    return tree
+
+
+def read_trees(repository: Repository, versions: Iterable[Version], on_bytes: OnBytes | None = None) -> list[Tree]:
+    """Read what is in some versions; a layer that several have is read once.
+
+    :param on_bytes: called with the packed bytes read so far.
+    """
+    layers: dict[Digest, Tree] = {}
+    done = 0
+    trees = []
+    for version in versions:
+        for layer in version.layers:
+            if layer.digest not in layers:
+                layers[layer.digest] = _read_layer(repository, layer)
+                done += layer.size
+                if on_bytes is not None:
+                    on_bytes(done)
+        trees.append(_stack(layers[layer.digest] for layer in version.layers))
+    return trees
+
+
+def _stack(layers: Iterable[Tree]) -> Tree:
+    """Lay layers one upon another."""
+    tree: Tree = {}
+    for layer in layers:
+        for path in layer:
+            folder, _, name = path.rpartition("/")
+            if name == _OPAQUE:
+                _remove_below(tree, folder)
+            elif name.startswith(_WHITEOUT):
+                gone = f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/")
+                tree.pop(gone, None)
+                _remove_below(tree, gone)
+        tree |= {path: entry for path, entry in layer.items() if not path.rpartition("/")[2].startswith(_WHITEOUT)}
+    return tree
+
+
+def _remove_below(tree: Tree, folder: str) -> None:
+    for path in [path for path in tree if path.startswith(f"{folder}/")]:
+        del tree[path]
+
+
+def _read_layer(repository: Repository, layer: Descriptor) -> Tree:
+    tree: Tree = {}
+    with repository.open_blob(layer) as blob:
+        source = _Unpacked(open_archive(cast(BinaryIO, blob)))
+        reader = HeaderReader(source.take)
+        while (entry := reader.read()) is not None:
+            path = entry.name.strip(b"/").removeprefix(b"./") or b"."
+            tree[path.decode(errors="surrogateescape")] = _describe(entry, source)
+        source.drain()
+        while blob.read(PIECE):  # to its end, where it is compared with its digest
+            pass
+    return tree
+
+
+def _describe(entry: TarEntry, source: _Unpacked) -> FileEntry:
+    kind = _KINDS[entry.kind]
+    content = _digest_data(entry, source) if entry.kind == 0x30 else None
+    target = entry.linkname.decode(errors="surrogateescape")
+    if kind is FileKind.DEVICE:
+        target = "{}{}:{}".format("c" if entry.kind == 0x33 else "b", *entry.device)
+    size = (entry.size if entry.real_size is None else entry.real_size) if kind is FileKind.FILE else 0
+    attributes = tuple(sorted(entry.records.items()))
+    return FileEntry(kind, entry.mode, entry.uid, entry.gid, size, content, target, attributes)
+
+
+def _digest_data(entry: TarEntry, source: _Unpacked) -> Digest:
+    found = hashlib.sha256()
+    source.pass_on(entry.size, found.update)
+    source.take(-entry.size % BLOCK)
+    return Digest("sha256:" + found.hexdigest())
+
+
+class _Unpacked:
+    """A layer's tar, read piece by piece; beyond its end there are zeros, which is tar's end marker."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._buffer = b""
+        self._position = 0
+
+    def take(self, size: int) -> bytes:
+        """Return exactly `size` bytes."""
+        end = self._position + size
+        if end <= len(self._buffer):
+            data = self._buffer[self._position : end]
+            self._position = end
+            return data
+        parts: list[bytes] = []
+        self.pass_on(size, lambda piece: parts.append(bytes(piece)), header=True)
+        return b"".join(parts)
+
+    def pass_on(self, size: int, put: Callable[[memoryview], object], *, header: bool = False) -> None:
+        """Hand over exactly `size` bytes in as few pieces as there are."""
+        whole = size
+        while size:
+            if self._position == len(self._buffer) and not self._fill():
+                if header and size == whole == BLOCK:
+                    put(memoryview(bytes(BLOCK)))
+                    return
+                raise damaged("it ends in the middle")
+            end = min(self._position + size, len(self._buffer))
+            put(memoryview(self._buffer)[self._position : end])
+            size -= end - self._position
+            self._position = end
+
+    def drain(self) -> None:
+        """Read to the end."""
+        while self._fill():
+            pass
+
+    def _fill(self) -> bool:
+        self._buffer, self._position = self._stream.read(PIECE), 0
+        return bool(self._buffer)
