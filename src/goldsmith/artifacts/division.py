@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from goldsmith.artifacts.owners import Owners
 
+ROOT = b"./"
 MOST_LAYERS = 64
 ALONE, SHARED_UPDATED, SHARED_QUIET = 36, 10, 6
 PLACES_ALONE, PLACES_SHARED = 5, 3
@@ -71,10 +72,15 @@ def plan_division(sizes: Mapping[bytes, int], shared: Iterable[list[bytes]], own
     members: dict[str, list[bytes]] = {title: [] for title in titles.values()}
     for name in sorted(labels):
         members[titles[labels[name]]].append(name)
-    folders = tuple(sorted(name for name in sizes if name.endswith(b"/")))
+    folders = order_names(name for name in sizes if name.endswith(b"/"))
     around = [Group(DIRECTORIES, folders)] if folders else []
     files = [Group(title, tuple(names)) for title, names in members.items()]
     return [*around, *files, *(around if files else [])]
+
+
+def order_names(names: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return names in the order in which a layer has them: by their bytes, the root before all others."""
+    return tuple(sorted(names, key=lambda name: (name != ROOT, name)))
 
 
 def _label(name: bytes, owners: Owners) -> _Label:

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 from goldsmith.artifacts.archive import Dropped, OnBytes, Source
 from goldsmith.artifacts.compression import LEVEL, open_ahead, pack
-from goldsmith.artifacts.division import Group, plan_division
+from goldsmith.artifacts.division import Group, order_names, plan_division
 from goldsmith.artifacts.owners import find_owners
 from goldsmith.artifacts.spool import Spool
 from goldsmith.base.digest import Digest
@@ -79,7 +79,7 @@ def write_layers(
     with open_blob() as scratch, _open_spool(source, scratch.file, latest, on_bytes) as spool:
         dropped = Dropped(drop)
         spool.drop([name for name in spool.inodes if dropped.has(name.rstrip(b"/"))])
-        groups = [Group("", tuple(sorted(spool.inodes)))] if whole else _divide(spool)
+        groups = [Group("", order_names(spool.inodes))] if whole else _divide(spool)
         layers = _Packing(spool, open_blob, threads or os.cpu_count() or 1, on_bytes).run(groups)
     return tuple(layers[group.title] for group in groups)
 

@@ -15,7 +15,7 @@ INFO = DPKG + b"info/"
 APK = (b"lib/apk/db/installed", b"usr/lib/apk/db/installed")
 _UPDATED = re.compile(rb"[+~]deb\d+u\d|ubuntu\d+(\.\d+)*\.\d")
 """Versions that came after a release: Debian's `2.36-9+deb12u9`, Ubuntu's `2.39-0ubuntu8.4`."""
-_BYTECODE = re.compile(rb"(.*)__pycache__/([^/]+)\.[^./]+(?:\.opt-[12])?\.pyc", re.DOTALL)
+_BYTECODE = re.compile(rb"(.*)__pycache__/([^/.]+)\.[^/]+\.pyc", re.DOTALL)
 _INFO = re.compile(re.escape(INFO) + rb"([^/:]+)(?::[^/.]+)?\.[^/.]+")
 
 Read = Callable[[bytes], bytes]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from goldsmith.artifacts.archive import Source, normalise
+from goldsmith.artifacts.division import ROOT
 from goldsmith.artifacts.tarheaders import (
     BLOCK,
     FOLDER,
@@ -22,7 +23,6 @@ from goldsmith.artifacts.tarheaders import (
 )
 
 PIECE = 1 << 20
-ROOT = b"./"
 DELAY = b"GNU.dumpdir"
 """A pax record of the root folder, with an empty list. GNU tar (1.34, src/extract.c, `delay_directory_restore_option`)
 then sets times and modes of all folders at its end. Otherwise it sets those of a folder as soon as another one comes,

@@ -103,6 +103,7 @@ def test_another_reader_sees_the_same_entries(tree: Path, tmp_path: Path) -> Non
     assert {key for member in members for key in member.pax_headers} <= {
         "path", "linkpath", "mtime", "uid", "gid", "SCHILY.xattr.user.note", "SCHILY.xattr.security.capability",
         "GNU.sparse.major", "GNU.sparse.minor", "GNU.sparse.name", "GNU.sparse.realsize", "GNU.dumpdir",
+        "SCHILY.acl.access", "SCHILY.acl.default",
     }  # fmt: skip
     links = {member.name: member.linkname for member in members if member.islnk()}
     assert links["usr/bin/tool"] == "usr/bin/alias"

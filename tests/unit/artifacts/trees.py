@@ -17,6 +17,13 @@ VZDUMP_FLAGS = (
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 """cap_net_raw, effective and permitted, as the kernel stores it."""
 
+ACL = b"".join([
+    struct.pack("<I", 2),
+    *(struct.pack("<HHI", tag, rights, who) for tag, rights, who in (
+        (1, 6, 0xFFFFFFFF), (2, 4, 1234), (4, 4, 0xFFFFFFFF), (16, 6, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))),
+])  # fmt: skip
+"""user::rw- user:1234:r-- group::r-- mask::rw- other::---, as the kernel stores it."""
+
 
 def is_root() -> bool:
     return os.geteuid() == 0
@@ -42,6 +49,8 @@ def make_tree(root: Path) -> Path:
     _make_names(root / "names")
     _make_sparse(root / "sparse")
     os.setxattr(root / "etc/hostname", "user.note", b"\x00\x01 odd = value\n\xff")
+    os.setxattr(root / "exactly-512", "system.posix_acl_access", ACL)
+    os.setxattr(root / "empty", "system.posix_acl_default", ACL)
     _make_times(root)
     if is_root():
         _make_for_root(root)
@@ -106,10 +115,24 @@ def archive(root: Path, target: Path, *options: str) -> Path:
     return target
 
 
+def dump(root: Path, target: Path) -> Path:
+    """Archive a tree as vzdump does, with nothing before it."""
+    subprocess.run(["tar", "-cpf", target, *VZDUMP_FLAGS, "-C", root, "./"], check=True)
+    return target
+
+
 def extract(archived: Path, target: Path, skip: str = "--skip-old-files") -> Path:
     """Unpack with GNU tar, as Proxmox does when it makes a container."""
     target.mkdir()
-    flags = ["--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "-p", *([skip] if skip else [])]
+    flags = [
+        "--numeric-owner",
+        "--acls",
+        "--xattrs",
+        "--xattrs-include=*",
+        "-p",
+        "--warning=no-timestamp",
+        *([skip] if skip else []),
+    ]
     subprocess.run(["tar", "-xf", archived, *flags, "-C", target], check=True)
     return target
 
