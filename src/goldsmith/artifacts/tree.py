@@ -86,6 +86,19 @@ def read_trees(repository: Repository, versions: Iterable[Version], on_bytes: On
     return trees
 
 
+def find_file(repository: Repository, version: Version, path: str) -> bytes | None:
+    """Return the bytes of one small file of a version; None when there is no such file (a link is none).
+
+    :raises RepositoryDamaged: a layer is not what its digest promises.
+    """
+    for layer in reversed(version.layers):
+        found: list[bytes] = []
+        _read_layer(repository, layer, (path, found.append))
+        if found:
+            return b"".join(found)
+    return None
+
+
 def _stack(layers: Iterable[Tree]) -> Tree:
     """Lay layers one upon another."""
     tree: Tree = {}
@@ -107,23 +120,32 @@ def _remove_below(tree: Tree, folder: str) -> None:
         del tree[path]
 
 
-def _read_layer(repository: Repository, layer: Descriptor) -> Tree:
+_Wanted = tuple[str, Callable[[bytes], object]]
+"""A file's path, and what takes its bytes."""
+
+
+def _read_layer(repository: Repository, layer: Descriptor, wanted: _Wanted | None = None) -> Tree:
     tree: Tree = {}
     with repository.open_blob(layer) as blob:
         source = _Unpacked(open_archive(cast(BinaryIO, blob)))
         reader = HeaderReader(source.take)
         while (entry := reader.read()) is not None:
-            path = entry.name.strip(b"/").removeprefix(b"./") or b"."
-            tree[path.decode(errors="surrogateescape")] = _describe(entry, source)
+            path = _render_path(entry.name)
+            copy = wanted[1] if wanted is not None and wanted[0] == path else None
+            tree[path] = _describe(entry, source, copy)
         source.drain()
         while blob.read(PIECE):  # to its end, where it is compared with its digest
             pass
     return tree
 
 
-def _describe(entry: TarEntry, source: _Unpacked) -> FileEntry:
+def _render_path(name: bytes) -> str:
+    return (name.strip(b"/").removeprefix(b"./") or b".").decode(errors="surrogateescape")
+
+
+def _describe(entry: TarEntry, source: _Unpacked, copy: Callable[[bytes], object] | None) -> FileEntry:
     kind = _KINDS[entry.kind]
-    content = _digest_data(entry, source) if entry.kind == 0x30 else None
+    content = _digest_data(entry, source, copy) if entry.kind == 0x30 else None
     target = entry.linkname.decode(errors="surrogateescape")
     if kind is FileKind.DEVICE:
         target = "{}{}:{}".format("c" if entry.kind == 0x33 else "b", *entry.device)
@@ -132,9 +154,15 @@ def _describe(entry: TarEntry, source: _Unpacked) -> FileEntry:
     return FileEntry(kind, entry.mode, entry.uid, entry.gid, size, content, target, attributes)
 
 
-def _digest_data(entry: TarEntry, source: _Unpacked) -> Digest:
+def _digest_data(entry: TarEntry, source: _Unpacked, copy: Callable[[bytes], object] | None) -> Digest:
     found = hashlib.sha256()
-    source.pass_on(entry.size, found.update)
+
+    def take(piece: memoryview) -> None:
+        found.update(piece)
+        if copy is not None:
+            copy(bytes(piece))
+
+    source.pass_on(entry.size, take)
     source.take(-entry.size % BLOCK)
     return Digest("sha256:" + found.hexdigest())
 
