@@ -36,12 +36,13 @@ def test_the_end_marker_is_two_blocks_of_zeros() -> None:
 def test_a_template_unpacks_to_the_tree_it_was_made_of(repository: Repository, tmp_path: Path) -> None:
     """The whole way: GNU tar as vzdump calls it, layer, repository, template, GNU tar as Proxmox unpacks it."""
     tree = make_tree(tmp_path / "tree")
-    version = put_archives(repository, archive(tree, tmp_path / "dump.tar").read_bytes())
+    with repository.open_writer() as writer, archive(tree, tmp_path / "dump.tar").open("rb") as dump:
+        version = writer.put(NewVersion(name="debian", layers=writer.add_layers(dump), record=make_record()))
+    assert len(version.layers) > 2
     template = write_template(repository, version, tmp_path / "t.tar.zst")
     expected, found = describe_tree(tree), describe_tree(extract(template.path, tmp_path / "found"))
     for name in (b"etc/vzdump", b"etc/vzdump/pct.conf"):
         del expected[name]
-    expected[b"etc"]["mtime"] = found[b"etc"]["mtime"]  # making etc/vzdump has touched it after it was archived
     assert found == expected
 
 
