@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.artifacts.verdicts import TestState, find_verdict, get_state, read_document
-from goldsmith.base.events import VersionTested
+from goldsmith.base.errors import Interrupted
+from goldsmith.base.events import Event, StepStarted, Undone, VersionTested
+from goldsmith.build.journal import Entry, Journal, render_mark
 from goldsmith.build.trial import guests
+from goldsmith.pve.containers import ContainerSpec
+from goldsmith.pve.properties import Mount
 from goldsmith.verify.document import parse_verdict
 from goldsmith.verify.outcome import State
 from tests.lxc.guests import RunningNode
@@ -19,9 +26,11 @@ from tests.lxc.trials import Trials, list_failed
 pytestmark = pytest.mark.root
 
 FAILING_UNIT = b"[Service]\nType=oneshot\nExecStart=/bin/false\n"
+OWN = "test_image.py"
 WANTS = "etc/systemd/system/multi-user.target.wants"
 FAULTS: dict[str, dict[str, bytes | str]] = {
-    "machine-id": {"etc/machine-id": b"0123456789abcdef0123456789abcdef\n"},
+    # the node empties /etc/machine-id, as Proxmox does; systemd then takes this one (machine-id(5))
+    "machine-id": {"var/lib/dbus/machine-id": b"0123456789abcdef0123456789abcdef\n"},
     "no-build-key": {"home/ops/.ssh/authorized_keys": b"ssh-ed25519 AAAA goldsmith-build-0123456789ab\n"},
     "no-failed-units": {"etc/systemd/system/bad.service": FAILING_UNIT, f"{WANTS}/bad.service": "../bad.service"},
     "no-caches": {"var/cache/apt/archives/left_1_all.deb": b"left"},
@@ -69,7 +78,8 @@ def test_the_shipped_image_passes_with_its_own_tests(trials: Trials, good: Versi
     stored = find_verdict(trials.repository, good)
     assert stored is not None
     assert stored.state is TestState.PASSED
-    assert parse_verdict(read_document(trials.repository, stored.document)).outcomes == verdict.outcomes
+    read_back = parse_verdict(read_document(trials.repository, stored.document))
+    assert [(one.name, one.state) for one in read_back.outcomes] == [(o.name, o.state) for o in verdict.outcomes]
     assert b"<testsuite" in read_document(trials.repository, stored.junit)
     assert b"test_the_account_is_there" in read_document(trials.repository, stored.html)
     (told,) = [event for event in trials.workshop.told if isinstance(event, VersionTested)]
@@ -77,19 +87,20 @@ def test_the_shipped_image_passes_with_its_own_tests(trials: Trials, good: Versi
 
 
 def test_faults_are_caught_by_name_in_versions_that_are_tested_side_by_side(trials: Trials, good: Version) -> None:
-    versions = {trials.spoil(good, files): name for name, files in FAULTS.items()}
-    tested = trials.test(*versions)
-    failed = {versions[one.subject.version]: list_failed(one.verdict) for one in tested}
+    versions = {name: trials.spoil(good, files) for name, files in FAULTS.items()}
+    names = {version.reference: name for name, version in versions.items()}
+    tested = {names[one.verdict.version]: one.verdict for one in trials.test(*versions.values())}
+    failed = {name: list_failed(verdict) for name, verdict in tested.items()}
     assert failed == {
         "machine-id": ["machine-id"],
-        "no-build-key": ["no-build-key", "test_image.py::test_the_key_is_authorized"],
-        "no-failed-units": ["system-running", "no-failed-units"],
+        "no-build-key": ["no-build-key", f"{OWN}::test_the_key_is_authorized"],
+        "no-failed-units": ["system-running", "no-failed-units", f"{OWN}::test_a_reboot_changes_nothing_that_matters"],
         "no-caches": ["no-caches"],
     }
-    for version in versions:
+    for version in versions.values():
         assert get_state(trials.repository, version) is TestState.FAILED
-    unit = next(one for one in tested if versions[one.subject.version] == "no-failed-units")
-    evidence = next(outcome.detail for outcome in unit.verdict.outcomes if outcome.name == "no-failed-units")
+    outcomes = tested["no-failed-units"].outcomes
+    evidence = next(outcome.detail for outcome in outcomes if outcome.name == "no-failed-units")
     assert "bad.service: Main process exited" in evidence
 
 
@@ -118,3 +129,92 @@ def test_a_guest_that_never_lets_anybody_in_gives_its_console_and_journal(
     assert "did not let our key in within 4 s" in boot.message
     assert "I am lost" in boot.detail.partition("journal of guest")[0]
     assert "and say so" in boot.detail.partition("journal of guest")[2]
+
+
+HANGING = """
+import time
+
+def test_that_ends(host):
+    assert host.file("/etc/debian_version").exists
+
+def test_that_hangs(host):
+    print("about to wait")
+    time.sleep(600)
+"""
+
+
+def test_a_hanging_test_is_stopped_and_its_output_kept(trials: Trials, good: Version) -> None:
+    trials.write_tests(HANGING)
+    with (trials.workshop.directory / "vars.yml").open("a") as file:
+        file.write("test_timeout: 2\n")
+    (tested,) = trials.test(good)
+    hanging = tested.verdict.outcomes[-1]
+    assert list_failed(tested.verdict) == ["test_own.py::test_that_hangs"]
+    assert hanging.message == "stopped: it did not end within 2 s"
+    assert "about to wait" in hanging.detail
+
+
+DESTRUCTIVE = """
+import pytest
+
+@pytest.mark.destructive
+@pytest.mark.parametrize("number", range(3))
+def test_alone(host, number):
+    assert not host.file("/root/was-here").exists
+    host.check_output("touch /root/was-here")
+    host.check_output("sleep 1")
+
+def test_together(host):
+    host.check_output("touch /root/was-here")
+"""
+
+
+def test_destructive_tests_each_have_a_guest_of_their_own(trials: Trials, good: Version) -> None:
+    trials.write_tests(DESTRUCTIVE)
+    (tested,) = trials.test(good)
+    assert list_failed(tested.verdict) == []
+    assert [outcome.name for outcome in tested.verdict.outcomes if outcome.group == "tests"] == [
+        "test_own.py::test_together", *(f"test_own.py::test_alone[{number}]" for number in range(3))
+    ]  # fmt: skip
+    made = [event.what for event in trials.workshop.told if isinstance(event, Undone) and "test guest" in event.what]
+    assert len(made) == 5
+
+
+def test_an_interrupt_while_tests_run_ends_them_and_leaves_no_guest(trials: Trials, good: Version) -> None:
+    trials.write_tests("def test_long(host):\n    host.check_output('sleep 60')\n")
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "tests":
+            raise Interrupted
+
+    trials.workshop.listeners.append(interrupt)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Interrupted):
+            trials.test(good)
+    finally:
+        trials.workshop.listeners.remove(interrupt)
+    assert time.monotonic() - begun < 45
+    assert threading.active_count() < 5
+
+
+def test_what_a_killed_trial_has_left_is_removed_by_the_next_run(trials: Trials, good: Version) -> None:
+    """As after kill -9: a guest and a template that a journal names, whose run is over."""
+    trials.write_tests("")
+    site, state = trials.workshop.site, trials.workshop.state
+    run_id = "0123456789ab"
+    name = f"goldsmith-test-x-{run_id}.tar.zst"
+    base = next(volume for volume in site.node.storage.list_content("local", "vztmpl"))
+    directory = site.node.storage.get_template_directory("local")
+    shutil.copy(directory / base.name, directory / name)
+    spec = ContainerSpec(vmid=990, ostemplate=f"local:vztmpl/{name}", rootfs=Mount("local:1"),
+                         description=f"goldsmith tests\n{render_mark(run_id)}")  # fmt: skip
+    site.node.tasks.wait(site.node.guests.create_container(spec))
+    folder = state / "runs" / run_id
+    folder.mkdir(parents=True)
+    Journal(folder, Entry(run_id, "test", site.name, "x:1", (990, 991), "", f"local:vztmpl/{name}")).write()
+    (tested,) = trials.test(good)
+    assert tested.verdict.state is State.PASSED
+    said = [event.what for event in trials.workshop.told if isinstance(event, Undone)][:2]
+    whose = f"left by test {run_id} of x:1"
+    assert said == [f"guest 990, {whose}", f"template local:vztmpl/{name}, {whose}"]

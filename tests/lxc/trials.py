@@ -6,7 +6,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from goldsmith.artifacts.layers import Layer
 from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
@@ -43,7 +43,10 @@ class Trials:
         (folder / name).write_text(text)
 
     def spoil(self, version: Version, files: Mapping[str, bytes | str]) -> Version:
-        """Store a version that differs by some files: bytes are contents, a text is where a link points to."""
+        """Store a version that differs by some files: bytes are contents, a text is where a link points to.
+
+        They come first, as Proxmox keeps the first of two entries of one name (PVE 8.4, tar's --skip-old-files).
+        """
         repository = self.repository
         diff_ids = repository.read_config(version).diff_ids
         before = [Layer(layer.digest, layer.size, diff_id, 0, 0)
@@ -51,7 +54,7 @@ class Trials:
         with repository.open_writer() as writer:
             extra = writer.add_layer(make_archive(files))
             record = repository.read_record(version)
-            return writer.put(NewVersion(name=version.name, layers=(*before, extra), record=record))
+            return writer.put(NewVersion(name=version.name, layers=(extra, *before), record=record))
 
     def subject(self, version: Version) -> Subject:
         image = self.workshop.load()
@@ -67,20 +70,26 @@ class Trials:
 
 
 def make_archive(files: Mapping[str, bytes | str]) -> io.BytesIO:
-    """Make a tar of files and links."""
+    """Make a tar of files and links; those below /home belong to the account with uid 1000, with their folders."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for path, content in files.items():
-            entry = tarfile.TarInfo(f"./{path}")
-            entry.mode = 0o644
-            if isinstance(content, str):
-                entry.type, entry.linkname = tarfile.SYMTYPE, content
-                archive.addfile(entry)
-            else:
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
+            for folder in reversed(PurePosixPath(path).parents[:-2] if path.startswith("home/") else []):
+                archive.addfile(make_entry(str(folder), tarfile.DIRTYPE))
+            entry = make_entry(path, tarfile.SYMTYPE if isinstance(content, str) else tarfile.REGTYPE)
+            data = b"" if isinstance(content, str) else content
+            entry.linkname, entry.size = content if isinstance(content, str) else "", len(data)
+            archive.addfile(entry, io.BytesIO(data))
     stream.seek(0)
     return stream
+
+
+def make_entry(path: str, kind: bytes) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(f"./{path}")
+    entry.type = kind
+    entry.mode = 0o700 if kind == tarfile.DIRTYPE else 0o644
+    entry.uid = entry.gid = 1000 if path.startswith("home/") else 0
+    return entry
 
 
 def list_failed(verdict: Verdict) -> list[str]:
