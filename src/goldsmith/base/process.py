@@ -157,6 +157,26 @@ def _set_handlers(handlers: Handlers) -> None:
         signal.signal(number, handler)
 
 
+def run_interactive(argv: Sequence[Argument]) -> int:
+    """Run a program on our own terminal, as if a person had typed it, and return its code.
+
+    It belongs to our process group, so that the terminal's signals reach it, and sees our own environment. Left by an
+    exception, the program is ended.
+
+    :raises ProgramMissing: there is no such program.
+    """
+    arguments = _check_arguments(argv)
+    if which(arguments[0]) is None:
+        raise ProgramMissing(arguments[0])
+    process = subprocess.Popen([*_END_WITH_US, *arguments])
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
 def start_detached(argv: Sequence[Argument], *, log: Path, env: Mapping[str, str | Secret] | None = None) -> int:
     """Start a program that outlives us, in a session of its own, and return its process number.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,19 +10,24 @@ from pathlib import Path
 
 import click
 
+from goldsmith.artifacts.repository import open_repository
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed
-from goldsmith.base.events import Events, Notice
+from goldsmith.base.events import Events, Notice, Undone
 from goldsmith.build.facts import read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.run import Built, prepare_build, run_build
+from goldsmith.build.trial.run import Tested
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.reading import Reading, collect_syntax, find_directories, open_syntax_checks, read_images
 from goldsmith.cli.site import Sites, look_without_node, open_running
 from goldsmith.cli.terminal import open_events
+from goldsmith.cli.test import Tester, check_passed
+from goldsmith.cli.versions import Chosen
 from goldsmith.definition.image import Image
+from goldsmith.verify.outcome import State
 
 UNKNOWN = "the node does not run: which templates it has, and which vmids and addresses are taken, is not known yet"
 
@@ -30,25 +36,31 @@ UNKNOWN = "the node does not run: which templates it has, and which vmids and ad
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--check", is_flag=True, help="Show what would be done and why; nothing is started or changed.")
 @click.option("--keep", is_flag=True, help="Keep the build guest, also after a failure, and say how to enter it.")
+@click.option("--test", is_flag=True, help="Test what was built; the template of a version that fails is taken away.")
 @pass_settings
-def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool) -> None:
+def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, test: bool) -> None:
     """Build images: from playbook to version and template.
 
     An IMAGE is a folder under images/, named as `lxc` or `images/lxc`. Several are built one after the other, and all
     are checked before the first is begun. Without proxmox_api_host in its vars.yml an image is built on the embedded
     node of this machine, which is started for it and stopped again.
 
-    On standard output: the reference of the version and the path of the template on the node.
+    On standard output: the reference of the version and the path of the template on the node. With --test, those of
+    versions that have passed; the exit code is 10 when one has failed.
     """
     if check:
         check_images(images, settings, keep=keep)
     else:
-        build_images(images, settings, keep=keep)
+        build_images(images, settings, keep=keep, test=test)
 
 
-def build_images(named: tuple[str, ...], settings: Settings, *, keep: bool) -> None:
-    """Build images. What has been built is said even if a later image fails."""
+def build_images(named: tuple[str, ...], settings: Settings, *, keep: bool, test: bool) -> None:
+    """Build images. What has been built is said even if a later image fails.
+
+    :raises TestsFailed: one has not passed its tests.
+    """
     done: list[Built] = []
+    tested: list[Tested] = []
     try:
         with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
             reading = read_images(find_directories(named, settings.project), settings)
@@ -56,9 +68,30 @@ def build_images(named: tuple[str, ...], settings: Settings, *, keep: bool) -> N
             sites = _open_sites(reading, stack, events)
             # extend, and not one list at the end: what is done stays done when a later image fails
             done.extend(build_image(image, reading, sites, events, keep=keep) for image in reading.images)
+            if test:
+                tested.extend(test_built(done, Tester(settings.project, reading, sites, events)))
     finally:
         for built in [] if settings.json else done:
             say(f"{built.version.reference}\n{built.template}")
+    check_passed(tested)
+
+
+def test_built(done: list[Built], tester: Tester) -> Iterator[Tested]:
+    """Test what was built. Nobody can use a version that fails: it leaves the list, and its template goes."""
+    images = {image.name: image for image in tester.reading.images}
+    chosen = {built.version.reference: built for built in done}
+    for tested in tester.test([choose_built(images[built.version.name], built) for built in done]):
+        yield tested
+        built = chosen[tested.verdict.version]
+        if tested.verdict.state is State.FAILED:
+            done.remove(built)
+            tester.sites.of(images[built.version.name]).shell.remove(built.template)
+            tester.events.emit(Undone(what=f"template {built.template}"))
+
+
+def choose_built(image: Image, built: Built) -> Chosen:
+    """Return what was just built as a version to be tested."""
+    return Chosen(image, built.version, open_repository(image.repository))
 
 
 def _open_sites(reading: Reading, stack: ExitStack, events: Events) -> Sites:

@@ -38,6 +38,8 @@ SURROUNDINGS = {
 
 COMMANDS = {
     "build": Lazy("goldsmith.cli.build:build", "Build images: from playbook to version and template."),
+    "test": Lazy("goldsmith.cli.test:test", "Test stored versions on fresh guests."),
+    "shell": Lazy("goldsmith.cli.shell:shell", "Look around in a throw-away guest of a version."),
     "validate": Lazy("goldsmith.cli.validate:validate", "Check everything that can be checked without a node."),
     "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
     "images": Lazy("goldsmith.cli.images:images", "List, show and export the versions that were built."),

@@ -6,7 +6,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +75,13 @@ class SshShell(CommandShell):
 
 
 def _ssh(access: SshAccess, control: Path) -> list[Argument]:
-    options = {
+    return ["ssh", "-T", *_render_options({**_choose_options(access), "ControlPath": control})]
+
+
+def _choose_options(access: SshAccess) -> dict[str, Argument]:
+    options: dict[str, Argument] = {
         "BatchMode": "yes",
         "ConnectTimeout": CONNECT_TIMEOUT,
-        "ControlPath": control,
         "Port": access.port,
         "ServerAliveInterval": 15,
         "StrictHostKeyChecking": "yes",
@@ -88,7 +91,21 @@ def _ssh(access: SshAccess, control: Path) -> list[Argument]:
         options |= {"IdentityFile": access.key_file, "IdentitiesOnly": "yes"}
     if access.known_hosts is not None:
         options |= {"UserKnownHostsFile": access.known_hosts, "GlobalKnownHostsFile": "/dev/null"}
-    return ["ssh", "-T", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+    return options
+
+
+def _render_options(options: Mapping[str, Argument]) -> list[Argument]:
+    return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+
+def render_login(access: SshAccess, words: Sequence[str] = (), *, terminal: bool) -> list[Argument]:
+    """Return the command line by which a person gets in, or runs a program there.
+
+    :param terminal: whether there is one for what runs there.
+    """
+    options = {**_choose_options(access), "ControlPath": "none", "LogLevel": "ERROR"}
+    command = ["--", shlex.join(words)] if words else []
+    return ["ssh", "-t" if terminal else "-T", *_render_options(options), access.host, *command]
 
 
 def _explain_ssh(access: SshAccess, error: ProgramFailed) -> ShellFailed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Generator, Iterator
@@ -222,7 +223,14 @@ def _find_place(report: pytest.CollectReport) -> dict[str, Any]:
     lines = [line for line in report.longreprtext.splitlines() if line.strip()]
     told = [line.removeprefix("E ").strip() for line in lines if line.startswith("E ")]
     crash = getattr(report.longrepr, "reprcrash", None)
-    return {"message": told[-1] if told else lines[-1] if lines else "", "line": getattr(crash, "lineno", 0)}
+    line = getattr(crash, "lineno", 0) or _find_line(report.longreprtext, Path(report.nodeid).name)
+    return {"message": told[-1] if told else lines[-1] if lines else "", "line": line}
+
+
+def _find_line(traceback: str, file: str) -> int:
+    """Return the line of a file that a traceback names last, as pytest shows those of imports; 0 if it names none."""
+    found = re.findall(rf"^(?:\S*/)?{re.escape(file)}:(\d+): ", traceback, re.MULTILINE)
+    return int(found[-1]) if found else 0
 
 
 def _reveal(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from goldsmith.artifacts.repository import Version, open_repository
+from goldsmith.artifacts.verdicts import TestState, put_verdict
 from goldsmith.build.journal import Entry, Journal
 from goldsmith.cli.init import list_skeleton
 from goldsmith.cli.main import run
@@ -231,8 +232,8 @@ def version(project: Path) -> Version:
 def test_versions_are_listed(version: Version, capsys: Said) -> None:
     assert run(["images"]) == 0
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split() == ["VERSION", "CREATED", "SIZE", "BASE", "PACKAGES"]
-    assert line.split()[0] == version.reference
+    assert head.split() == ["VERSION", "STATE", "CREATED", "SIZE", "BASE", "PACKAGES"]
+    assert line.split()[:2] == [version.reference, "untested"]
     assert line.split()[-2:] == ["local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst", "2"]
 
 
@@ -241,6 +242,52 @@ def test_versions_are_listed_in_json_by_either_name(version: Version, capsys: Sa
         assert run(command) == 0
         (told,) = document(capsys)["images"]
         assert (told["version"], told["digest"], told["packages"]) == (version.reference, version.digest, 2)
+
+
+def test_a_failed_version_may_be_used_when_somebody_says_why(version: Version, project: Path, capsys: Said) -> None:
+    repository = open_repository(project / "repository")
+    put_verdict(repository, version, state=TestState.FAILED, summary="1 failed: x", document=b"{}", junit="", html="")
+    assert run(["images"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1] == "failed"
+    assert run(["images", "override", "lxc"]) == 2
+    assert run(["images", "override", "lxc", "--reason", "the mirror was down"]) == 0
+    assert "may be used from now on: the mirror was down" in capsys.readouterr().err
+    assert run(["images", "show", "lxc"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 failed: x" in shown
+    assert re.search(r"override\s+by \S+@\S+, .*: the mirror was down", shown)
+    assert run(["images", "--json"]) == 0
+    (told,) = document(capsys)["images"]
+    assert (told["state"], told["override"]["reason"]) == ("failed", "the mirror was down")
+
+
+def test_reports_of_a_version_that_was_not_tested_are_none(version: Version, tmp_path: Path, capsys: Said) -> None:
+    assert run(["images", "report", "lxc", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"{version} has not been tested" in said
+    assert f"hint: goldsmith test {version}" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("lcx", "has no version 'lcx'"),
+        ("web", "no version of web has been built yet"),
+        ("lxc:20000101.1", "has no version"),
+    ],
+)
+def test_a_version_that_is_not_there_cannot_be_tested(
+    version: Version, project: Path, capsys: Said, word: str, said: str
+) -> None:
+    write_image(project, "web", "")
+    assert run(["test", word]) == 8
+    assert said in capsys.readouterr().err
+
+
+def test_a_version_whose_image_is_gone_cannot_be_tested(project: Path, capsys: Said) -> None:
+    other = put(open_repository(project / "repository"), "gone")
+    assert run(["test", "gone"]) == 2
+    assert f"is called 'gone', whose version {other} is" in capsys.readouterr().err
 
 
 def test_without_versions_the_way_to_one_is_named(project: Path, capsys: Said) -> None:

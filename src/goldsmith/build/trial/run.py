@@ -27,7 +27,6 @@ from goldsmith.build.trial.template import ensure_template
 from goldsmith.build.undo import Undo
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
-from goldsmith.pve.shell import Shell
 from goldsmith.verify.outcome import Verdict
 from goldsmith.verify.tests import TestGroup, get_user_tests
 
@@ -193,7 +192,7 @@ def open_trial(plan: TrialPlan, subject: Subject, around: Surrounding, kind: Kin
 
 
 @contextmanager
-def open_guest_of(subject: Subject, around: Surrounding) -> Iterator[tuple[TempGuest, Shell]]:
+def open_guest_of(subject: Subject, around: Surrounding) -> Iterator[TempGuest]:
     """Make a throw-away guest of a version and use it while the block runs.
 
     :raises BootFailed: it does not come up; its console is in `detail`.
@@ -208,6 +207,6 @@ def open_guest_of(subject: Subject, around: Surrounding) -> Iterator[tuple[TempG
             start, since = start_guest(trial, one)
             outcome.result = f"guest {one.guest.vmid}"
         with trial.events.step("boot", index=3, total=3) as outcome:
-            shell = await_guest(trial, one, start, since, stack)
+            await_guest(trial, one, start, since, stack)
             outcome.result = f"root@{one.guest.ip}"
-        yield one.guest, shell
+        yield one.guest
