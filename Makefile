@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd sudo \
             openssh-client debian-archive-keyring git
 .DEFAULT_GOAL := help
-.PHONY: help install lxc-image lxc-image-check images check test test-lxc test-contract test-journey
+.PHONY: help install lxc-image lxc-image-check lxc-test images check test test-lxc test-contract test-journey
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -31,6 +31,9 @@ lxc-image: install ## Build images/lxc: a template, and a version in repository/
 
 lxc-image-check: install ## Show what `make lxc-image` would do; changes nothing
 	$(BIN)/goldsmith build images/lxc --check
+
+lxc-test: install ## Test the newest version of images/lxc on fresh guests
+	$(BIN)/goldsmith test images/lxc
 
 images: install ## List the versions that were built
 	@$(BIN)/goldsmith images

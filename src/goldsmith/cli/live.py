@@ -30,6 +30,7 @@ from goldsmith.cli.words import (
     clean,
     join,
     render_end,
+    render_heading,
     render_number,
     render_other,
     render_seconds,
@@ -67,6 +68,7 @@ class LiveStory:
         unicode = not console.options.ascii_only
         self._good, self._bad, self._now = ("✓ ", "✗ ", "▸ ") if unicode else ("ok ", "FAILED ", "> ")
         self._step: StepStarted | None = None
+        self._about = ""
         self._task = ""
         self._transfer: Transfer | None = None
         self._step_since = self._task_since = clock()
@@ -121,12 +123,13 @@ class LiveStory:
             case Transfer():
                 self._transfer = event
                 return None
-        return render_other(event, verbose=self._verbose)
+        return render_other(event, verbose=self._verbose, about=self._about)
 
     def _begin(self, event: StepStarted) -> Line | None:
         self._step, self._step_since = event, self._clock()
         self._task, self._transfer = "", None
-        return Line(f"{clean(event.subject)}: {event.total} steps") if event.index == 1 and event.subject else None
+        heading, self._about = render_heading(event, self._about), event.subject
+        return heading
 
     def _end(self, event: StepFinished | StepFailed, mark: str) -> Line:
         line = render_end(event, f"{mark}{render_number(self._step)}")

@@ -11,7 +11,16 @@ from threading import RLock
 from typing import TextIO
 
 from goldsmith.base.events import Event, PlaybookTask, StepFailed, StepFinished, StepStarted, Transfer
-from goldsmith.cli.words import Line, clean, render_end, render_number, render_other, render_task, render_transfer
+from goldsmith.cli.words import (
+    Line,
+    clean,
+    render_end,
+    render_heading,
+    render_number,
+    render_other,
+    render_task,
+    render_transfer,
+)
 
 TRANSFER_SECONDS = 10.0
 
@@ -24,6 +33,7 @@ class PlainStory:
         self._verbose = verbose
         self._step: StepStarted | None = None
         self._told_transfer: float | None = None
+        self._about = ""
         self._lock = RLock()
 
     def hear(self, event: Event) -> None:
@@ -46,14 +56,14 @@ class PlainStory:
                 return [render_task(event)]
             case Transfer():
                 return self._render_transfer(event)
-        line = render_other(event, verbose=self._verbose)
+        line = render_other(event, verbose=self._verbose, about=self._about)
         return [] if line is None else [line]
 
     def _begin(self, event: StepStarted) -> list[Line]:
         self._step, self._told_transfer = event, event.time
         reason = f" ({clean(event.reason)})" if event.reason else ""
-        heading = [Line(f"{clean(event.subject)}: {event.total} steps")] if event.index == 1 and event.subject else []
-        return [*heading, Line(f"{render_number(event)}{clean(event.step)}{reason}")]
+        heading, self._about = render_heading(event, self._about), event.subject
+        return [*([heading] if heading else []), Line(f"{render_number(event)}{clean(event.step)}{reason}")]
 
     def _render_transfer(self, event: Transfer) -> list[Line]:
         if self._told_transfer is None:

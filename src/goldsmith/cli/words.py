@@ -77,9 +77,10 @@ def render_task(event: PlaybookTask) -> Line:
     return Line("  " + join(f"{event.outcome:<8}", clean(event.task), render_seconds(event.seconds), said), style)
 
 
-def render_test(event: TestFinished) -> Line:
+def render_test(event: TestFinished, about: str) -> Line:
     """Render a check or test that has ended, and what was found."""
-    said = join(f"{event.outcome:<8}", clean(event.test), render_seconds(event.seconds), clean(event.message))
+    whose = f"{clean(event.subject)}: " if event.subject not in ("", about) else ""
+    said = join(f"{event.outcome:<8}", whose + clean(event.test), render_seconds(event.seconds), clean(event.message))
     return Line(f"  {said}", {"failed": "bad", "passed": ""}.get(event.outcome, "quiet"))
 
 
@@ -91,8 +92,21 @@ def render_end(event: StepFinished | StepFailed, head: str) -> Line:
     return Line(text, "bad" if has_failed else "good")
 
 
-def render_other(event: Event, *, verbose: bool) -> Line | None:
-    """Render an event that is a line of its own wherever it is shown; None for all that is not."""
+def render_heading(event: StepStarted, shown: str) -> Line | None:
+    """Render what a plan's steps are about, where it begins, and where it goes on after another's.
+
+    :param shown: what the step before was about.
+    """
+    if not event.subject or (event.index != 1 and event.subject == shown):
+        return None
+    return Line(f"{clean(event.subject)}: {event.total} steps" if event.index == 1 else f"{clean(event.subject)}:")
+
+
+def render_other(event: Event, *, verbose: bool, about: str = "") -> Line | None:
+    """Render an event that is a line of its own wherever it is shown; None for all that is not.
+
+    :param about: what the steps that are shown are about: tests of another version, which run meanwhile, say which.
+    """
     match event:
         case Undone():
             return render_undone(event)
@@ -105,7 +119,7 @@ def render_other(event: Event, *, verbose: bool) -> Line | None:
             told = f"{event.version} is built: {render_bytes(event.size)}, {render_seconds(event.seconds)}"
             return Line(clean(told), "good")
         case TestFinished() if verbose or event.outcome == "failed":
-            return render_test(event)
+            return render_test(event, about)
         case VersionTested():
             told = f"{event.version} has {event.state}: {event.summary}, {render_seconds(event.seconds)}"
             return Line(clean(told), "good" if event.state == "passed" else "bad")
