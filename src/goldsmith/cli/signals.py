@@ -35,14 +35,14 @@ class Interrupts:
     def __init__(self, answer: Answer = answer_on_stderr) -> None:
         self.answer = answer
         self._is_over = False
-        self._is_last_step = False
+        self._is_ending = False
         self._waiting = ""
         self._guest = ""
 
     @property
     def clearing(self) -> bool:
         """Whether signals are only answered."""
-        return self._is_over or self._is_last_step
+        return self._is_over or self._is_ending
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -62,13 +62,13 @@ class Interrupts:
                 self._is_over = True
                 raise Interrupted(self._waiting)
             case StepStarted():
-                self._is_last_step = event.total > 1 and event.index == event.total
+                self._is_ending = event.total > 1 and event.index == event.total
             case StepFinished():
-                self._is_last_step = False
+                self._is_ending = False
                 if found := re.match(r"guest \d+", event.result):
                     self._guest = found[0]
             case StepFailed():
-                self._is_over = True
+                self._is_ending = True
             case Undone() if self._guest and event.what.endswith(self._guest):
                 self._guest = ""
 

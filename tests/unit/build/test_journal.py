@@ -121,3 +121,29 @@ def test_a_kept_guest_takes_its_keys_along_but_not_the_lock(tmp_path: Path) -> N
     assert (kept / "id_ed25519").stat().st_mode & 0o777 == 0o600
     assert kept.stat().st_mode & 0o777 == 0o700
     assert json.loads((kept / "journal.json").read_text())["vmids"] == [900]
+
+
+def test_a_removal_that_is_interrupted_early_is_done_again_at_the_end(tmp_path: Path) -> None:
+    tries: list[str] = []
+
+    def remove_guest() -> None:
+        tries.append("guest")
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_journal(tmp_path, "test", site="here", image="golden") as journal,
+        Undo(Events(), journal) as undo,
+    ):
+        undo.add("guest 900", remove_guest)()
+    assert tries == ["guest", "guest"]
+    assert journal.left_behind == []
+    assert find_orphans(tmp_path) == []
+
+
+def test_a_journal_of_another_goldsmith_can_be_read(tmp_path: Path) -> None:
+    with open_journal(tmp_path, "shell", site="here", image="golden:1") as journal:
+        file = journal.directory / "journal.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "from_the_future": 1}))
+        assert read_entry(journal.directory) == journal.entry

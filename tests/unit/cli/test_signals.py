@@ -121,3 +121,23 @@ def test_a_guest_that_is_gone_is_not_named_any_more() -> None:
     interrupts.hear(Undone(what="build guest 900"))
     interrupts.handle(signal.SIGINT, None)
     assert answers == ["still cleaning up (guest 900): please wait", "still cleaning up: please wait"]
+
+
+def test_after_a_failed_step_further_work_can_be_interrupted() -> None:
+    interrupts = Interrupts()
+    interrupts.hear(StepFailed(step="boot", seconds=1.0, message="x"))
+    assert interrupts.clearing
+    interrupts.hear(StepStarted(step="verdict", index=6, total=7))
+    assert not interrupts.clearing
+
+
+def test_a_signal_in_a_last_step_comes_before_the_next_work_begins() -> None:
+    said: list[str] = []
+    interrupts = Interrupts(said.append)
+    interrupts.hear(StepStarted(step="remove", index=7, total=7))
+    interrupts.handle(signal.SIGINT, None)
+    assert said == ["still cleaning up: please wait"]
+    interrupts.hear(StepFinished(step="remove", seconds=0.1))
+    with pytest.raises(Interrupted, match="SIGINT"):
+        interrupts.hear(StepStarted(step="template", index=1, total=7))
+    assert interrupts.clearing
