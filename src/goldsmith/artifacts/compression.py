@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
 import threading
 import zlib
@@ -150,30 +149,29 @@ def open_ahead(source: BinaryIO) -> Iterator[Readable]:
 
 @dataclass(frozen=True)
 class Packed:
-    """What has been packed: `digest` and `size` of the result, `plain_digest` and `plain_size` of what went in."""
+    """What has been packed: `digest` and `size` of the result, `plain_digest` of what went in."""
 
     digest: Digest
     size: int
     plain_digest: Digest
-    plain_size: int
 
 
-def pack(pieces: Iterable[bytes], target: BinaryIO, *, level: int = LEVEL, threads: int | None = None) -> Packed:
+def pack(pieces: Iterable[bytes], target: BinaryIO, *, size: int, threads: int = 0, level: int = LEVEL) -> Packed:
     """Pack pieces into one zstd frame.
 
-    :param threads: all processors by default. Their number does not change a byte.
+    :param size: of all pieces together; zstd adapts itself to it.
+    :param threads: of the packer beside the caller's. Their number does not change a byte, except that none gives
+        others than some: none costs less, some are for what is large.
     """
     plain, packed = hashlib.sha256(), hashlib.sha256()
-    size = plain_size = 0
-    workers = threads or os.cpu_count() or 1  # never 0: one worker gives the same bytes as many, none does not
-    compressor = zstandard.ZstdCompressor(level=level, threads=workers, write_checksum=True).compressobj()
+    done = 0
+    compressor = zstandard.ZstdCompressor(level=level, threads=threads, write_checksum=True).compressobj(size=size)
     for piece in pieces:
         data = compressor.compress(piece)
         plain.update(piece)
-        plain_size += len(piece)
-        size += _write(data, target, packed)
-    size += _write(compressor.flush(), target, packed)
-    return Packed(Digest(f"sha256:{packed.hexdigest()}"), size, Digest(f"sha256:{plain.hexdigest()}"), plain_size)
+        done += _write(data, target, packed)
+    done += _write(compressor.flush(), target, packed)
+    return Packed(Digest(f"sha256:{packed.hexdigest()}"), done, Digest(f"sha256:{plain.hexdigest()}"))
 
 
 def _write(data: bytes, target: BinaryIO, packed: hashlib._Hash) -> int:

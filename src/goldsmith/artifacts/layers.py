@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from goldsmith.artifacts.archive import Dropped, OnBytes, Source
-from goldsmith.artifacts.compression import LEVEL, open_ahead, pack
+from goldsmith.artifacts.compression import open_ahead, pack
 from goldsmith.artifacts.division import Group, order_names, plan_division
 from goldsmith.artifacts.owners import find_owners
 from goldsmith.artifacts.spool import Spool
+from goldsmith.artifacts.tarheaders import BLOCK
 from goldsmith.base.digest import Digest
 
 DUMP_TRACES = ("etc/vzdump",)
@@ -25,7 +26,8 @@ DUMP_TRACES = ("etc/vzdump",)
 template (PVE 8.4), so that every guest would carry the build guest's address around."""
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 LARGE = 16 << 20
-"""Bytes of tar from which one layer keeps several processors busy: zstd cuts its work into 8 MiB at level 3."""
+"""Bytes of tar from which one layer keeps several processors busy: zstd cuts its work into 8 MiB at level 3. It decides
+about bytes: changed, all layers between are new."""
 AT_ONCE = 8
 """Most layers that are packed at the same time; each takes some ten MB of memory."""
 
@@ -95,7 +97,9 @@ def _open_spool(source: BinaryIO, file: BinaryIO, latest: int | None, on_bytes: 
 def _divide(spool: Spool) -> list[Group]:
     owners = find_owners(spool.inodes, spool.targets, spool.read_data)
     sizes = {name: spool.size_of(name) for name in spool.inodes}
-    return plan_division(sizes, spool.list_shared(), owners)
+    shared = spool.list_shared()
+    sizes.update((name, BLOCK) for names in shared for name in names[1:])
+    return plan_division(sizes, shared, owners)
 
 
 class _Packing:
@@ -107,7 +111,7 @@ class _Packing:
 
     def run(self, groups: Iterable[Group]) -> dict[str, Layer]:
         """Pack each group once; return the layers by title. The first error ends all of it."""
-        sizes = {group: sum(map(self._spool.size_of, group.names)) for group in groups}
+        sizes = {group: self._spool.measure(group.names) for group in groups}
         pool = ThreadPoolExecutor(min(self._threads, AT_ONCE))
         try:
             order = sorted(sizes, key=lambda group: -sizes[group])
@@ -124,13 +128,11 @@ class _Packing:
             pool.shutdown(cancel_futures=True)
 
     def _pack(self, group: Group, size: int) -> Layer:
-        threads = self._threads if size >= LARGE else 1
+        threads = self._threads if size >= LARGE else 0
         with self._open_blob() as blob:
-            packed = pack(self._read(group), blob.file, level=LEVEL, threads=threads)
+            packed = pack(self._read(group), blob.file, size=size, threads=threads)
             blob.keep_as(packed.digest)
-        return Layer(
-            packed.digest, packed.size, packed.plain_digest, packed.plain_size, len(group.names), group.title
-        )  # fmt: skip
+        return Layer(packed.digest, packed.size, packed.plain_digest, size, len(group.names), group.title)
 
     def _read(self, group: Group) -> Iterator[bytes]:
         for piece in self._spool.read_entries(group.names):

@@ -115,23 +115,32 @@ class Spool:
         if parts:
             yield b"".join(parts)
 
+    def measure(self, names: Iterable[bytes]) -> int:
+        """Return how many bytes `read_entries` yields."""
+        return sum(len(head) + size for head, _, size in self._list_parts(names))
+
     def _read_parts(self, names: Iterable[bytes]) -> Iterator[bytes]:
+        for head, start, size in self._list_parts(names):
+            if head:
+                yield head
+            for offset in range(start, start + size, PIECE):
+                yield self._read(offset, min(PIECE, start + size - offset))
+
+    def _list_parts(self, names: Iterable[bytes]) -> Iterator[tuple[bytes, int, int]]:
+        """Yield what entries are made of: a header where it has to be made anew, then where in the file to read."""
         first: dict[int, bytes] = {}
         for name in names:
             inode = self.inodes[name]
             start, size = self._offsets[inode], self._sizes[inode]
-            if inode in self.shared:
-                entry = self._read_header(inode)
-                if inode in first:
-                    yield render_header(_make_link(entry, name, first[inode]))
-                    continue
+            if inode not in self.shared:
+                yield b"", start, size
+                continue
+            entry, head = self._read_header(inode), self._heads[inode]
+            if inode in first:
+                yield render_header(_make_link(entry, name, first[inode])), 0, 0
+            else:
                 first[inode] = name
-                yield render_header(replace(entry, name=name))
-                start, size = start + self._heads[inode], size - self._heads[inode]
-            while size:
-                part = min(size, PIECE)
-                yield self._read(start, part)
-                start, size = start + part, size - part
+                yield render_header(replace(entry, name=name)), start + head, size - head
 
     def _read(self, offset: int, size: int) -> bytes:
         assert self._reading is not None
