@@ -20,7 +20,7 @@ from goldsmith.artifacts.manifest import (
     parse_json,
     render_descriptor,
 )
-from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, OnBytes
+from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, BlobSource, OnBytes
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, render_canonical_json
 from goldsmith.base.errors import LockTaken, RepositoryDamaged, RepositoryError
 from goldsmith.base.files import open_lock, sync_directory, write_atomic
@@ -386,6 +386,31 @@ class Writer:
             blob.keep_as(digest)
         return Descriptor(media_type, digest, len(data))
 
+    def has_blob(self, image: str, blob: Descriptor) -> bool:  # noqa: ARG002 - a registry needs the image
+        """Tell whether a blob is there and sound: it is read."""
+        try:
+            with self._layout.open_blob(blob) as reader:
+                while reader.read(PIECE):
+                    pass
+        except RepositoryDamaged:
+            return False
+        return True
+
+    def copy_blob(
+        self,
+        image: str,  # noqa: ARG002 - a registry needs the image
+        blob: Descriptor,
+        source: BlobSource,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
+        """Add a blob out of another store, also in place of a damaged one; from several threads at once."""
+        with self.open_blob() as new, source.open() as reader:
+            while piece := reader.read(PIECE):
+                new.file.write(piece)
+                if on_bytes is not None:
+                    on_bytes(new.file.tell())
+            new.keep_as(blob.digest, replace=True)
+
     @contextmanager
     def open_names(self) -> Iterator[LayoutNames]:
         """Change tags and referrers; the change is made in one step when the block ends well."""
@@ -412,13 +437,13 @@ class NewBlob:
         self.file = file
         self._layout, self._path = layout, path
 
-    def keep_as(self, digest: Digest) -> None:
-        """Give the blob its name. One that is there already stays as it is."""
+    def keep_as(self, digest: Digest, *, replace: bool = False) -> None:
+        """Give the blob its name. One that is there already stays as it is, unless it is to be replaced."""
         self.file.flush()
         os.fsync(self.file.fileno())
         final = self._layout.blob_path(digest)
         marked = self._path.with_name(final.name)
-        if final.exists() and final.stat().st_size == self._path.stat().st_size:
+        if not replace and final.exists() and final.stat().st_size == self._path.stat().st_size:
             return
         with suppress(OSError):  # without hard links a blob that no index names is not found again, and stays
             marked.hardlink_to(self._path)

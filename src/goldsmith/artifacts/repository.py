@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from goldsmith.artifacts.layers import DUMP_TRACES, Layer, write_layers
 from goldsmith.artifacts.layout import Layout
@@ -34,9 +34,12 @@ from goldsmith.artifacts.manifest import (
 )
 from goldsmith.artifacts.record import MEDIA_TYPE as RECORD_TYPE
 from goldsmith.artifacts.record import BuildRecord, parse_record, parse_time, render_record, render_time
-from goldsmith.artifacts.store import CREATED, BlobReader, Names, OnBytes, Store, StoreWriter
+from goldsmith.artifacts.store import CREATED, SCHEME, BlobReader, Names, OnBytes, Store, StoreWriter
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged, UsageError, VersionNotFound
+
+if TYPE_CHECKING:
+    from goldsmith.artifacts.http import RegistryOptions
 
 BASE_DIGEST = "org.opencontainers.image.base.digest"
 VERSION = "org.opencontainers.image.version"
@@ -200,6 +203,11 @@ class Repository:
             return self.store.path
         raise UsageError(f"{self.location} is no directory", hint="pull the version into a directory first")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a directory."""
+        return isinstance(self.store, Layout)
+
     @contextmanager
     def open_writer(self) -> Iterator[RepositoryWriter]:
         """Add versions while the block runs; layers that no version names when it ends are removed again."""
@@ -300,9 +308,22 @@ class Repository:
     def list_attached(self, version: Version, kind: str) -> list[Attached]:
         """Return what of one kind belongs to a version; the newest comes last."""
         with self.store.open_reading():
-            image = Descriptor(MANIFEST_TYPE, version.digest, 0, home=version.config.home)
-            found = [self._read_attached(entry) for entry in self.store.list_referrers(image, kind)]
+            found = [self._read_attached(entry) for entry in self.list_referrers(version, kind)]
         return sorted(found, key=lambda attached: attached.annotations.get(CREATED, ""))
+
+    def list_referrers(self, version: Version, kind: str = "") -> list[Descriptor]:
+        """Return the manifests that belong to a version, of one kind or all, in the order they came."""
+        return self.store.list_referrers(Descriptor(MANIFEST_TYPE, version.digest, 0, home=version.name), kind)
+
+    def get_image(self, version: Version) -> Descriptor:
+        """Return a version's manifest as the store names it.
+
+        :raises VersionNotFound: the version has gone.
+        """
+        entry = self.store.read_tags(version.name, [version.tag]).get(version.tag)
+        if entry is None or entry.digest != version.digest:
+            raise VersionNotFound(f"{version} is no longer in {self.location}")
+        return entry
 
     def _read_attached(self, entry: Descriptor) -> Attached:
         manifest = parse_manifest(self.store.read_blob(entry)).at_home(entry.home)
@@ -319,9 +340,18 @@ class Repository:
         return self.store.verify(on_bytes)
 
 
-def open_repository(path: Path) -> Repository:
-    """Return the repository in a directory; it is made with the first version."""
-    return Repository(Layout(path))
+def open_repository(location: Path | str, options: RegistryOptions | None = None) -> Repository:
+    """Return the repository in a directory, which is made with the first version; or in a registry.
+
+    :param location: a directory, or `oci://host[:port]/path`.
+    :param options: how a registry is talked to; without credentials these are looked for where logins are kept.
+    :raises UsageError: it is no place in a registry.
+    """
+    if isinstance(location, str) and location.startswith(SCHEME):
+        from goldsmith.artifacts.remote import open_registry  # HTTP takes a while to import
+
+        return Repository(open_registry(location, options))
+    return Repository(Layout(Path(location)))
 
 
 def _add_referrer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from goldsmith.artifacts.compression import Readable
@@ -16,6 +17,8 @@ from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged
 
+SCHEME = "oci://"
+"""What the location of a repository in a registry begins with."""
 REF_NAME = "org.opencontainers.image.ref.name"
 CREATED = "org.opencontainers.image.created"
 SUBJECT = "vnd.goldsmith.subject"
@@ -51,6 +54,14 @@ class BlobReader:
                 f"blob {self._descriptor.digest} is damaged: it holds {self._done} bytes with {found}",
                 hint="restore the repository from a backup, or build the version again",
             )
+
+
+@dataclass(frozen=True)
+class BlobSource:
+    """Where a blob comes from. `images` are other images that have it too: a registry may have it with one of them."""
+
+    open: Callable[[], AbstractContextManager[BlobReader]]
+    images: tuple[str, ...] = ()
 
 
 class NewBlob(Protocol):
@@ -96,6 +107,19 @@ class StoreWriter(Protocol):
 
     def open_blob(self) -> AbstractContextManager[NewBlob]:
         """Write a blob whose digest is known at its end only; without `keep_as` it is gone when the block ends."""
+        ...
+
+    def has_blob(self, image: str, blob: Descriptor) -> bool:
+        """Tell whether a blob is there and sound, as far as that can be known without sending it."""
+        ...
+
+    def copy_blob(self, image: str, blob: Descriptor, source: BlobSource, on_bytes: OnBytes | None = None) -> None:
+        """Add a blob out of another store; from several threads at once.
+
+        :param image: the image that it is for.
+        :param on_bytes: called with the bytes of this blob that are done; fewer than before when it begins anew.
+        :raises RepositoryDamaged: the source is not what its digest promises; nothing of it is kept.
+        """
         ...
 
     def open_names(self) -> AbstractContextManager[Names]:

@@ -1,0 +1,173 @@
+"""Versions from one repository to another, whichever of them is a registry: only what is missing there is sent.
+
+A version arrives as it is, with its digest and all that belongs to it, and is named last: a transfer that breaks off
+leaves nothing that can be seen, and what had arrived is not sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from goldsmith.artifacts.manifest import MANIFEST_TYPE, Descriptor, list_children, parse_manifest
+from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.artifacts.store import CREATED, BlobSource, OnBytes, StoreWriter
+from goldsmith.base.digest import Digest
+from goldsmith.base.errors import VersionExists
+
+PARALLEL = 4
+"""Blobs that are sent at the same time."""
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a transfer has to do: `missing` blobs are sent, `present` ones are there already."""
+
+    version: Version
+    image: Descriptor
+    missing: tuple[Descriptor, ...]
+    present: tuple[Descriptor, ...]
+    referrers: tuple[Descriptor, ...]
+    """Manifests that belong to the version and are not there yet, the oldest first."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are to be sent."""
+        return sum(blob.size for blob in self.missing)
+
+
+def plan_transfer(version: Version, source: Repository, target: Repository) -> Transfer:
+    """Find out what of a version is missing in another repository. Nothing is changed; a directory's blobs are read.
+
+    :raises VersionNotFound: the source has it no longer.
+    :raises VersionExists: the target has another version of that name.
+    """
+    with source.store.open_reading(), target.store.open_writer() as writer:
+        return _plan(version, source, target, writer)
+
+
+def _plan(version: Version, source: Repository, target: Repository, writer: StoreWriter) -> Transfer:
+    image = source.get_image(version)
+    there = target.store.read_tags(version.name, [version.tag]).get(version.tag)
+    if there is not None and there.digest != version.digest:
+        raise VersionExists(
+            f"{target.location} has another {version}: {there.digest}", hint="versions never change; build a new one"
+        )
+    known = target.list_referrers(version) if there is not None else []
+    referrers = [entry for entry in source.list_referrers(version) if entry.digest not in {e.digest for e in known}]
+    blobs: dict[Digest, Descriptor] = {}
+    for manifest in [image, *referrers]:
+        for blob in list_children(source.store.read_blob(manifest)):
+            blobs.setdefault(blob.digest, replace(blob, home=version.name))
+    found = _spread(lambda blob: writer.has_blob(version.name, blob), list(blobs.values()))
+    there_or_not = list(zip(blobs.values(), found, strict=True))
+    return Transfer(
+        version,
+        image,
+        tuple(blob for blob, is_there in there_or_not if not is_there),
+        tuple(blob for blob, is_there in there_or_not if is_there),
+        tuple(_by_age(source, referrers)),
+    )
+
+
+def _by_age(source: Repository, referrers: Sequence[Descriptor]) -> list[Descriptor]:
+    def read_time(entry: Descriptor) -> str:
+        return parse_manifest(source.store.read_blob(entry)).annotations.get(CREATED, "")
+
+    return sorted(referrers, key=read_time)
+
+
+def copy_version(
+    version: Version, source: Repository, target: Repository, *, on_bytes: OnBytes | None = None
+) -> Transfer:
+    """Copy a version with all that belongs to it into another repository; tells what had to be sent.
+
+    :param on_bytes: called with the bytes done so far, of `Transfer.size`; from several threads, one at a time.
+    :raises VersionNotFound: the source has it no longer.
+    :raises VersionExists: the target has another version of that name.
+    :raises RepositoryDamaged: a blob of the source is not what its name promises; nothing can be seen of the copy.
+    """
+    with source.store.open_reading(), target.store.open_writer() as writer:
+        plan = _plan(version, source, target, writer)
+        _copy_blobs(plan, source, writer, _Progress(on_bytes))
+        manifests = {entry.digest: source.store.read_blob(entry) for entry in (plan.image, *plan.referrers)}
+        for content in manifests.values():
+            writer.add_bytes(MANIFEST_TYPE, content)
+        with writer.open_names() as names:
+            there = names.find(version.name, version.tag)
+            if there is None or there.digest != version.digest:
+                _check_free(target, version, there)
+                names.set(version.name, version.tag, plan.image)
+            for entry in plan.referrers:
+                names.attach(version.name, plan.image, entry)
+    return plan
+
+
+def _check_free(target: Repository, version: Version, there: Descriptor | None) -> None:
+    if there is not None:
+        raise VersionExists(f"{target.location} has got another {version} meanwhile: {there.digest}")
+
+
+push = copy_version
+pull = copy_version
+
+
+def _copy_blobs(plan: Transfer, source: Repository, writer: StoreWriter, progress: _Progress) -> None:
+    name = plan.version.name
+    neighbours = _list_neighbours(plan, source)
+
+    def copy(blob: Descriptor) -> None:
+        images = tuple(neighbours.get(blob.digest, ()))
+        writer.copy_blob(
+            name, blob, BlobSource(lambda: source.store.open_blob(blob), images), progress.watch(blob.digest)
+        )
+
+    _spread(copy, sorted(plan.missing, key=lambda blob: -blob.size))  # the largest first: none is left for the end
+
+
+def _list_neighbours(plan: Transfer, source: Repository) -> dict[Digest, list[str]]:
+    """Return which other images of a directory have the same layers; a registry is not asked for that."""
+    if not plan.missing or not source.is_local:
+        return {}
+    found: dict[Digest, list[str]] = {}
+    for other in source.list_versions():
+        if other.name != plan.version.name:
+            for layer in other.layers:
+                if other.name not in found.setdefault(layer.digest, []):
+                    found[layer.digest].append(other.name)
+    return found
+
+
+class _Progress:
+    """Adds up what several threads have done."""
+
+    def __init__(self, on_bytes: OnBytes | None) -> None:
+        self._on_bytes = on_bytes
+        self._done: dict[Digest, int] = {}
+        self._lock = threading.Lock()
+
+    def watch(self, digest: Digest) -> OnBytes:
+        """Return what is told of one blob."""
+
+        def tell(done: int) -> None:
+            with self._lock:
+                self._done[digest] = done
+                if self._on_bytes is not None:
+                    self._on_bytes(sum(self._done.values()))
+
+        return tell
+
+
+def _spread(work: Callable[[Descriptor], _R], items: Sequence[Descriptor]) -> list[_R]:
+    """Do something to each of many, several at a time. After a failure nothing more is begun."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
