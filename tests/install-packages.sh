@@ -1,6 +1,6 @@
 #!/bin/sh
-# What only the tests need: skopeo reads our repository as others would, sshd is talked to on loopback.
-# Debian starts a service with its installation; a person who runs tests has not asked for an sshd, so it is held back.
+# What only the tests need: skopeo reads our repository as others would, sshd and a registry are talked to on loopback.
+# Debian starts a service with its installation; a person who runs tests has not asked for one, so they are held back.
 set -eu
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -8,4 +8,4 @@ if [ ! -e "$policy" ]; then
   chmod 755 "$policy"
   trap 'rm -f "$policy"' EXIT INT TERM
 fi
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends skopeo openssh-server >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker-registry skopeo openssh-server >/dev/null

@@ -27,6 +27,8 @@ from goldsmith.base.secrets import Secret
 LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 PIECE = 1 << 20
 _TRANSIENT = frozenset((408, 429, 500, 502, 503, 504))
+_MOST_FAULTS = 3
+"""Times that "500 Internal Server Error" is asked again: docker's registry says so, too, of what is damaged in it."""
 _LONGEST_PAUSE = 8.0
 """Seconds between two attempts at most."""
 _WRONG_PROTOCOL = re.compile("WRONG_VERSION_NUMBER|HTTP_REQUEST|record layer failure")
@@ -123,6 +125,7 @@ class Patience:
         """Begin anew: there was a sign of life."""
         self._begun = time.monotonic()
         self._pause = 0.25
+        self._faults = 0
 
     def wait(self, error: RegistryError) -> None:
         """Pause before the next attempt, longer each time.
@@ -130,7 +133,8 @@ class Patience:
         :raises RegistryError: this error, when the time is over.
         """
         left = self._begun + self._seconds - time.monotonic()
-        if left <= 0:
+        self._faults += error.status == 500
+        if left <= 0 or self._faults > _MOST_FAULTS:
             raise error
         time.sleep(min(left, self._pause * (0.75 + random.random() / 2)))  # noqa: S311 - spreads attempts, keeps no secret
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
@@ -301,7 +305,8 @@ class Http:
         call = f"{method} {urlsplit(url).path}"
         said = _find_errors(answer.content)
         if answer.status in _TRANSIENT:
-            return RegistryUnreachable(f"{self.host} cannot answer now: {call}: HTTP {answer.status} {said}".rstrip())
+            what = f"{self.host} cannot answer now: {call}: HTTP {answer.status} {said}".rstrip()
+            return RegistryUnreachable(what, status=answer.status)
         if answer.status in (401, 403):
             who = self.options.credentials.user if self.options.credentials else "nobody"
             return RegistryRefused(

@@ -36,7 +36,7 @@ class Descriptor:
     artifact_type: str = ""
     platform: Mapping[str, str] = field(default_factory=dict)
     home: str = field(default="", compare=False)
-    """In a registry: the image it lies with. A directory keeps all blobs in one place; never part of a document."""
+    """The image it belongs to: a registry keeps each image's blobs apart. Never part of a document."""
 
 
 @dataclass(frozen=True)

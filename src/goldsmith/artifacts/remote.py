@@ -193,30 +193,37 @@ class RegistryStore:
 
     def verify(self, on_bytes: OnBytes | None = None) -> list[str]:
         """Read everything that our images' tags lead to; return what is wrong, nothing if all is well."""
-        problems: set[str] = set()
+        problems: list[str] = []
         seen: set[Digest] = set()
         done = 0
-        pending = [entry for image in self.list_images() for entry in self._list_roots(image)]
+        pending = [entry for image in self.list_images() for entry in self._list_roots(image, problems)]
         while pending:
             entry = pending.pop()
             if entry.digest in seen:
                 continue
             seen.add(entry.digest)
             try:
-                children = self._check(entry)
-            except RepositoryDamaged as damage:
-                problems.add(damage.message)
-                continue
-            pending += children
+                pending += self._check(entry)
+            except (RepositoryDamaged, RegistryError) as error:
+                problems.append(error.message)
             done += entry.size
             if on_bytes is not None:
                 on_bytes(done)
         return sorted(problems)
 
-    def _list_roots(self, image: str) -> list[Descriptor]:
-        tags = self.read_tags(image, self.list_tags(image))
-        roots = [entry for tag, entry in tags.items() if not _REFERRERS.fullmatch(tag)]
-        return roots + [referrer for root in roots for referrer in self.list_referrers(root)]
+    def _list_roots(self, image: str, problems: list[str]) -> list[Descriptor]:
+        """Return what an image's tags name and what belongs to that; tags that lead nowhere are problems."""
+        roots: list[Descriptor] = []
+        for tag in [tag for tag in self.list_tags(image) if not _REFERRERS.fullmatch(tag)]:
+            try:
+                found = self.find_tag(image, tag)
+                if found is None:
+                    problems.append(f"{image}:{tag} names a manifest that is missing in {self.location}")
+                else:
+                    roots += [found, *self.list_referrers(found)]
+            except (RepositoryDamaged, RegistryError) as error:
+                problems.append(error.message)
+        return roots
 
     def _check(self, entry: Descriptor) -> list[Descriptor]:
         """Read a blob or manifest, and return what it leads to."""

@@ -259,8 +259,6 @@ class Repository:
 
     def _read_version(self, name: str, tag: str, image: Descriptor) -> Version:
         manifest = parse_manifest(self.store.read_blob(image))
-        if image.home:
-            manifest = manifest.at_home(image.home)
         own = tag if TAG.fullmatch(tag) else manifest.annotations.get(VERSION, tag)
         return _make_version(name, own, image.digest, manifest)
 
@@ -293,7 +291,7 @@ class Repository:
                 image = self.check_present(names, version)
                 added = _add_referrer(writer, kind, layers, annotations, image)
                 names.attach(version.name, image, added)
-        return Attached(added.digest, dict(annotations), layers)
+        return Attached(added.digest, dict(annotations), tuple(replace(layer, home=version.name) for layer in layers))
 
     def check_present(self, names: Names, version: Version) -> Descriptor:
         """Return a version's entry while names can be changed.
@@ -308,7 +306,7 @@ class Repository:
     def list_attached(self, version: Version, kind: str) -> list[Attached]:
         """Return what of one kind belongs to a version; the newest comes last."""
         with self.store.open_reading():
-            found = [self._read_attached(entry) for entry in self.list_referrers(version, kind)]
+            found = [self._read_attached(version, entry) for entry in self.list_referrers(version, kind)]
         return sorted(found, key=lambda attached: attached.annotations.get(CREATED, ""))
 
     def list_referrers(self, version: Version, kind: str = "") -> list[Descriptor]:
@@ -325,8 +323,8 @@ class Repository:
             raise VersionNotFound(f"{version} is no longer in {self.location}")
         return entry
 
-    def _read_attached(self, entry: Descriptor) -> Attached:
-        manifest = parse_manifest(self.store.read_blob(entry)).at_home(entry.home)
+    def _read_attached(self, version: Version, entry: Descriptor) -> Attached:
+        manifest = parse_manifest(self.store.read_blob(entry)).at_home(version.name)
         return Attached(entry.digest, dict(manifest.annotations), manifest.layers)
 
     @contextmanager
@@ -380,6 +378,7 @@ def _next_number(names: Names, name: str, day: str) -> int:
 
 
 def _make_version(name: str, tag: str, digest: Digest, manifest: Manifest) -> Version:
+    manifest = manifest.at_home(name)
     return Version(
         name, tag, digest, parse_time(manifest.annotations.get(CREATED, "")),
         sum(layer.size for layer in manifest.layers), manifest.layers, manifest.config,

@@ -87,7 +87,7 @@ def sign_version(repository: Repository, version: Version, key: Path, *, at: dat
     :raises RepositoryError: the key cannot be used.
     :raises VersionNotFound: the version has gone.
     """
-    image = Descriptor(MANIFEST_TYPE, version.digest, 0, home=version.config.home)
+    image = Descriptor(MANIFEST_TYPE, version.digest, 0, home=version.name)
     others = repository.store.list_referrers(image)
     attached = frozenset(entry.digest for entry in others if entry.artifact_type != MEDIA_TYPE)
     statement = Statement(version.reference, version.digest, at or datetime.now(UTC), attached)
