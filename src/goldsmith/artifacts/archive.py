@@ -102,15 +102,41 @@ def normalise_name(name: bytes, *, folder: bool) -> bytes:
     return name
 
 
-def normalise(entry: TarEntry, latest: int | None = None) -> None:
-    """Bring an entry into the one form.
-
-    :param latest: later times become this one, in seconds since 1970.
-    """
+def normalise(entry: TarEntry) -> None:
+    """Bring an entry into the one form."""
     entry.name = normalise_name(entry.name, folder=entry.kind == FOLDER)
     if entry.kind in WITHOUT_DATA:
         entry.size = 0
     if entry.kind == LINK:  # a hard link names another entry; a symbolic one holds any text
         entry.linkname = normalise_name(entry.linkname, folder=False)
-    if latest is not None and entry.mtime >= latest:
-        entry.mtime, entry.exact_mtime = latest, b""
+
+
+@dataclass(frozen=True)
+class Times:
+    """How files get times that do not depend on when an image was built. Whole seconds since 1970.
+
+    What a package manager and Python note about a package when it is installed (dpkg's lists, bytecode) gets the time
+    of the package's newest file. What was written at or after `since`, the start of a build, gets the time `becomes`,
+    that of what it was made of. A fixed one would deceive: whoever compares time and size of a file (web servers,
+    rsync) takes a new version's content for the old.
+    """
+
+    since: int | None = None
+    becomes: int = 0
+
+    def adjust(self, entry: TarEntry) -> bool:
+        """Set the time of an entry that was written by the build, and tell whether it was."""
+        written = self.since is not None and entry.mtime >= self.since
+        if written:
+            entry.mtime, entry.exact_mtime = self.becomes, b""
+        return written
+
+    def adjust_bytecode(self, head: bytes) -> bytes:
+        """Let bytecode (its first 16 bytes) name the time that its source gets here; else Python would not trust it.
+
+        Source: PEP 552: magic number, flags, which are 0 where the time decides, time of the source, its size.
+        """
+        time = int.from_bytes(head[8:12], "little")
+        if self.since is None or head[4:8] != bytes(4) or time < self.since:
+            return head
+        return head[:8] + (self.becomes & 0xFFFFFFFF).to_bytes(4, "little") + head[12:]

@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from goldsmith.artifacts.archive import Dropped, OnBytes, Source
+from goldsmith.artifacts.archive import Dropped, OnBytes, Source, Times
 from goldsmith.artifacts.compression import open_ahead, pack
-from goldsmith.artifacts.division import Group, order_names, plan_division
-from goldsmith.artifacts.owners import find_owners
-from goldsmith.artifacts.spool import Spool
+from goldsmith.artifacts.division import SETTINGS, Group, order_names, plan_division
+from goldsmith.artifacts.owners import Owners, find_owners
+from goldsmith.artifacts.spool import Part, Spool
 from goldsmith.artifacts.tarheaders import BLOCK
 from goldsmith.base.digest import Digest
 
@@ -61,7 +61,7 @@ OpenBlob = Callable[[], AbstractContextManager[Blob]]
 
 
 def write_layers(
-    source: BinaryIO, open_blob: OpenBlob, *, drop: Iterable[str] = DUMP_TRACES, latest: int | None = None,
+    source: BinaryIO, open_blob: OpenBlob, *, drop: Iterable[str] = DUMP_TRACES, times: Times | None = None,
     whole: bool = False, threads: int | None = None, on_bytes: OnBytes | None = None,
 ) -> tuple[Layer, ...]:  # fmt: skip
     """Turn a container archive (plain, zstd or gzip) into layers, in the order in which they are unpacked.
@@ -71,35 +71,48 @@ def write_layers(
     The archive is unpacked into a file beside the blobs first, so that there has to be room for it.
 
     :param drop: paths from the root, with everything below them.
-    :param latest: times after this one, in seconds since 1970, become this one (as SOURCE_DATE_EPOCH is used
-        elsewhere), so that what a build has written at different times is the same; None keeps all times.
+    :param times: what is done so that builds at different times give the same layers; None keeps all times.
     :param whole: make one layer of everything.
     :param threads: of the packer; all processors by default. Their number does not change a byte.
     :param on_bytes: told about progress: bytes of the unpacked archive, reading and packing counted half each.
     :raises RepositoryError: the archive is damaged or ends before its end marker.
     """
-    with open_blob() as scratch, _open_spool(source, scratch.file, latest, on_bytes) as spool:
+    with open_blob() as scratch, _open_spool(source, scratch.file, times, on_bytes) as spool:
         dropped = Dropped(drop)
         spool.drop([name for name in spool.inodes if dropped.has(name.rstrip(b"/"))])
-        groups = [Group("", order_names(spool.inodes))] if whole else _divide(spool)
+        groups = [Group("", order_names(spool.inodes))] if whole else _divide(spool, times)
         layers = _Packing(spool, open_blob, threads or os.cpu_count() or 1, on_bytes).run(groups)
     return tuple(layers[group.title] for group in groups)
 
 
 @contextmanager
-def _open_spool(source: BinaryIO, file: BinaryIO, latest: int | None, on_bytes: OnBytes | None) -> Iterator[Spool]:
+def _open_spool(source: BinaryIO, file: BinaryIO, times: Times | None, on_bytes: OnBytes | None) -> Iterator[Spool]:
     half = None if on_bytes is None else lambda done: on_bytes(done // 2)
     with open_ahead(source) as stream, closing(Spool(file)) as spool:
-        spool.fill(Source(stream, half), latest)
+        spool.fill(Source(stream, half), times)
         yield spool
 
 
-def _divide(spool: Spool) -> list[Group]:
+def _divide(spool: Spool, times: Times | None) -> list[Group]:
     owners = find_owners(spool.inodes, spool.targets, spool.read_data)
+    if times is not None:
+        _date_notes(spool, owners)
     sizes = {name: spool.size_of(name) for name in spool.inodes}
     shared = spool.list_shared()
     sizes.update((name, BLOCK) for names in shared for name in names[1:])
     return plan_division(sizes, shared, owners)
+
+
+def _date_notes(spool: Spool, owners: Owners) -> None:
+    """Give what was noted when a package was installed the time of the package itself."""
+    newest: dict[bytes, int] = {}
+    for name, owner in owners.files.items():
+        if name not in owners.notes and not name.startswith(SETTINGS):  # a build changes settings
+            newest[owner] = max(spool.time_of(name), newest.get(owner, spool.time_of(name)))
+    for name in owners.notes:
+        time = newest.get(owners.files[name])
+        if time is not None and spool.time_of(name) != time:
+            spool.set_time(name, time)
 
 
 class _Packing:
@@ -111,11 +124,12 @@ class _Packing:
 
     def run(self, groups: Iterable[Group]) -> dict[str, Layer]:
         """Pack each group once; return the layers by title. The first error ends all of it."""
-        sizes = {group: self._spool.measure(group.names) for group in groups}
+        parts = {group: self._spool.list_parts(group.names) for group in groups}
+        sizes = {group: sum(len(head) + size for head, _, size in parts[group]) for group in parts}
         pool = ThreadPoolExecutor(min(self._threads, AT_ONCE))
         try:
             order = sorted(sizes, key=lambda group: -sizes[group])
-            packed = {pool.submit(self._pack, group, sizes[group]): group for group in order}
+            packed = {pool.submit(self._pack, group, parts[group], sizes[group]): group for group in order}
             done = sum(sizes.values())
             for future in as_completed(packed):
                 future.result()
@@ -127,15 +141,15 @@ class _Packing:
             self._stopped.set()
             pool.shutdown(cancel_futures=True)
 
-    def _pack(self, group: Group, size: int) -> Layer:
+    def _pack(self, group: Group, parts: list[Part], size: int) -> Layer:
         threads = self._threads if size >= LARGE else 0
         with self._open_blob() as blob:
-            packed = pack(self._read(group), blob.file, size=size, threads=threads)
+            packed = pack(self._read(parts), blob.file, size=size, threads=threads)
             blob.keep_as(packed.digest)
         return Layer(packed.digest, packed.size, packed.plain_digest, size, len(group.names), group.title)
 
-    def _read(self, group: Group) -> Iterator[bytes]:
-        for piece in self._spool.read_entries(group.names):
+    def _read(self, parts: list[Part]) -> Iterator[bytes]:
+        for piece in self._spool.read_parts(parts):
             if self._stopped.is_set():
                 raise CancelledError
             yield piece

@@ -24,9 +24,13 @@ Read = Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Owners:
-    """The owner of each file that has one, and which owners have been updated since their distribution's release."""
+    """The owner of each file that has one, and which owners have been updated since their distribution's release.
+
+    `notes` are files that no package ships, made of it when it is installed.
+    """
 
     files: Mapping[bytes, bytes] = field(default_factory=dict)
+    notes: frozenset[bytes] = frozenset()
     updated: frozenset[bytes] = frozenset()
 
 
@@ -56,6 +60,10 @@ class _Resolver:
         """Return a path without links in its folders."""
         folder, slash, last = path.rpartition(b"/")
         return self._folder(folder, 40) + slash + last if slash else path
+
+    def is_root_link(self, path: bytes) -> bool:
+        """Tell whether a path is a link like `/bin`: packages list it as the folder that it was."""
+        return b"/" not in path and path in self._targets
 
     def _folder(self, path: bytes, depth: int) -> bytes:
         known = self._known.get(path)
@@ -128,7 +136,7 @@ def _note(
 ) -> None:
     if path not in names:
         path = resolver.resolve(path)
-    if path in names:
+    if path in names and not resolver.is_root_link(path):
         files.setdefault(path, owner)
 
 
@@ -148,13 +156,13 @@ def _read_apk(names: Mapping[bytes, object], resolver: _Resolver, data: bytes) -
 
 def _complete(found: _Packages, names: Mapping[bytes, object]) -> Owners:
     """Add what no package lists and yet comes and goes with one: dpkg's own notes, and Python's bytecode."""
+    notes: dict[bytes, bytes] = {}
     for name in names:
-        if name in found.files:
-            continue
-        if (info := _INFO.fullmatch(name)) and info[1] in found.owners:
-            found.files[name] = found.owners[info[1]]
-        elif code := _BYTECODE.fullmatch(name):
-            owner = found.files.get(code[1] + code[2] + b".py")
-            if owner is not None:
-                found.files[name] = owner
-    return Owners(found.files, frozenset(found.updated))
+        owner = None
+        if name.startswith(INFO):
+            owner = found.owners.get(info[1]) if (info := _INFO.fullmatch(name)) else None
+        elif name.endswith(b".pyc"):
+            owner = found.files.get(code[1] + code[2] + b".py") if (code := _BYTECODE.fullmatch(name)) else None
+        if owner is not None and name not in found.files:
+            notes[name] = owner
+    return Owners(found.files | notes, frozenset(notes), frozenset(found.updated))

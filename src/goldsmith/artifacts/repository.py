@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from goldsmith.artifacts.archive import Times
 from goldsmith.artifacts.layers import DUMP_TRACES, Layer, write_layers
 from goldsmith.artifacts.layout import Layout
 from goldsmith.artifacts.manifest import (
@@ -134,11 +135,11 @@ class RepositoryWriter:
         self._writer = writer
 
     def add_layers(
-        self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, latest: int | None = None,
+        self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, times: Times | None = None,
         on_bytes: OnBytes | None = None,
     ) -> tuple[Layer, ...]:  # fmt: skip
         """Add a container archive, divided into layers; see `layers.write_layers`."""
-        return write_layers(source, self._writer.open_blob, drop=drop, latest=latest, on_bytes=on_bytes)
+        return write_layers(source, self._writer.open_blob, drop=drop, times=times, on_bytes=on_bytes)
 
     def add_layer(
         self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, on_bytes: OnBytes | None = None

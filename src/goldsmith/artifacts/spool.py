@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from goldsmith.artifacts.archive import Source, normalise
+from goldsmith.artifacts.archive import Source, Times, normalise
 from goldsmith.artifacts.division import ROOT
 from goldsmith.artifacts.tarheaders import (
     BLOCK,
+    FILE,
     FOLDER,
     LINK,
     SYMLINK,
@@ -28,11 +29,14 @@ DELAY = b"GNU.dumpdir"
 then sets times and modes of all folders at its end. Otherwise it sets those of a folder as soon as another one comes,
 and files that come later change the time again. Other unpackers know no such record."""
 
+Part = tuple[bytes, int, int]
+"""Of a layer: a header that is made anew, or none; then from where to read in the file, and how much."""
+
 
 class Spool:
     """The entries of an archive in a file: each its canonical header, its data, and zeros up to a whole block.
 
-    What is in memory grows with the number of names only: the name itself and some 150 bytes. A name that comes twice
+    What is in memory grows with the number of names only: the name itself and some 200 bytes. A name that comes twice
     means what it means last, as for who unpacks the archive; a hard link means the inode that its target was then.
     """
 
@@ -41,6 +45,7 @@ class Spool:
         self._parts: list[bytes | memoryview] = []
         self._gathered = self._end = 0
         self._offsets, self._sizes, self._heads = array("Q"), array("Q"), array("Q")
+        self._times, self._set_times = array("q"), dict[int, int]()
         self.inodes: dict[bytes, int] = {}
         """Number of the inode, by name; folders have a slash at their end."""
         self.targets: dict[bytes, bytes] = {}
@@ -49,21 +54,20 @@ class Spool:
         """The inodes that may have several names."""
         self._reading: int | None = None
 
-    def fill(self, source: Source, latest: int | None = None) -> None:
+    def fill(self, source: Source, times: Times | None = None) -> None:
         """Take in an archive, to its end marker and what is behind it.
 
-        :param latest: times after this one (in seconds since 1970) become this one.
         :raises RepositoryError: it is damaged, or ends before its end marker.
         """
         reader = HeaderReader(source.take)
         while (entry := reader.read()) is not None:
-            normalise(entry, latest)
+            normalise(entry)
             if entry.name == ROOT:
                 entry.records[DELAY] = b"\0"
             if entry.kind == LINK:
                 self._link(entry)
             else:
-                self._add(entry, source)
+                self._add(entry, source, times or Times())
         source.drain()
         self._flush()
         self._file.flush()
@@ -84,6 +88,14 @@ class Spool:
         """Return how many bytes of tar an entry is."""
         return self._sizes[self.inodes[name]]
 
+    def time_of(self, name: bytes) -> int:
+        """Return an entry's time in whole seconds since 1970."""
+        return self._times[self.inodes[name]]
+
+    def set_time(self, name: bytes, time: int) -> None:
+        """Let an entry have another time when it is read."""
+        self._set_times[self.inodes[name]] = time
+
     def read_data(self, name: bytes) -> bytes:
         """Return what a file holds; for small files."""
         inode = self.inodes[name]
@@ -99,48 +111,42 @@ class Spool:
                 found.setdefault(inode, []).append(name)
         return [sorted(names) for names in found.values() if len(names) > 1]
 
-    def read_entries(self, names: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield entries as tar, in the order of their names given, in pieces of 1 MiB or a little more.
+    def list_parts(self, names: Iterable[bytes]) -> list[Part]:
+        """Return what a layer of some entries is made of, in the order of their names given.
 
         The first of an inode's names has the data, the others are hard links to it.
         """
-        parts: list[bytes] = []
-        gathered = 0
-        for part in self._read_parts(names):
-            parts.append(part)
-            gathered += len(part)
-            if gathered >= PIECE:
-                yield b"".join(parts)
-                parts, gathered = [], 0
-        if parts:
-            yield b"".join(parts)
-
-    def measure(self, names: Iterable[bytes]) -> int:
-        """Return how many bytes `read_entries` yields."""
-        return sum(len(head) + size for head, _, size in self._list_parts(names))
-
-    def _read_parts(self, names: Iterable[bytes]) -> Iterator[bytes]:
-        for head, start, size in self._list_parts(names):
-            if head:
-                yield head
-            for offset in range(start, start + size, PIECE):
-                yield self._read(offset, min(PIECE, start + size - offset))
-
-    def _list_parts(self, names: Iterable[bytes]) -> Iterator[tuple[bytes, int, int]]:
-        """Yield what entries are made of: a header where it has to be made anew, then where in the file to read."""
+        parts: list[Part] = []
         first: dict[int, bytes] = {}
         for name in names:
             inode = self.inodes[name]
             start, size = self._offsets[inode], self._sizes[inode]
-            if inode not in self.shared:
-                yield b"", start, size
+            if inode not in self.shared and inode not in self._set_times:
+                parts.append((b"", start, size))
                 continue
             entry, head = self._read_header(inode), self._heads[inode]
             if inode in first:
-                yield render_header(_make_link(entry, name, first[inode])), 0, 0
+                parts.append((render_header(_make_link(entry, name, first[inode])), 0, 0))
             else:
                 first[inode] = name
-                yield render_header(replace(entry, name=name)), start + head, size - head
+                parts.append((render_header(replace(entry, name=name)), start + head, size - head))
+        return parts
+
+    def read_parts(self, parts: Iterable[Part]) -> Iterator[bytes]:
+        """Yield the bytes of parts, in pieces of 1 MiB or a little more."""
+        pieces: list[bytes] = []
+        gathered = 0
+        for head, start, size in parts:
+            pieces.append(head)
+            gathered += len(head)
+            for offset in range(start, start + size, PIECE):
+                pieces.append(self._read(offset, min(PIECE, start + size - offset)))
+                gathered += len(pieces[-1])
+                if gathered >= PIECE:
+                    yield b"".join(pieces)
+                    pieces, gathered = [], 0
+        if gathered:
+            yield b"".join(pieces)
 
     def _read(self, offset: int, size: int) -> bytes:
         assert self._reading is not None
@@ -157,6 +163,8 @@ class Spool:
 
         entry = HeaderReader(take).read()
         assert entry is not None
+        if inode in self._set_times:
+            entry.mtime, entry.exact_mtime = self._set_times[inode], b""
         return entry
 
     def _link(self, entry: TarEntry) -> None:
@@ -168,8 +176,9 @@ class Spool:
         if entry.linkname in self.targets:
             self.targets[entry.name] = self.targets[entry.linkname]
 
-    def _add(self, entry: TarEntry, source: Source) -> None:
+    def _add(self, entry: TarEntry, source: Source, times: Times) -> None:
         name = entry.name
+        bytecode = times.adjust(entry) and entry.kind == FILE and name.endswith(b".pyc") and entry.size >= 16
         self.inodes.pop(name[:-1] if entry.kind == FOLDER else name + b"/", None)
         self.inodes[name] = len(self._offsets)
         if entry.kind == SYMLINK:
@@ -177,10 +186,15 @@ class Spool:
         head = render_header(entry)
         padded = entry.size + -entry.size % BLOCK
         self._offsets.append(self._end)
+        self._times.append(entry.mtime)
         self._heads.append(len(head) - (0 if entry.extents is None else len(render_map(entry.extents))))
         self._sizes.append(len(head) + padded)
         self._put(head)
-        source.pass_on(entry.size, self._put)
+        if bytecode and entry.real_size is None:
+            self._put(times.adjust_bytecode(source.take(16)))
+            source.pass_on(entry.size - 16, self._put)
+        else:
+            source.pass_on(entry.size, self._put)
         if padded != entry.size:
             source.take(padded - entry.size)
             self._put(bytes(padded - entry.size))

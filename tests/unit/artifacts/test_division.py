@@ -120,6 +120,27 @@ def test_what_comes_and_goes_with_a_package_belongs_to_it() -> None:
     assert b"var/lib/dpkg/info/format" not in found
 
 
+def test_notes_are_what_no_package_ships() -> None:
+    notes = [b"var/lib/dpkg/info/dash.list", b"usr/__pycache__/a.cpython-311.pyc"]
+    files = debian(dash=b"/usr/a.py\n/usr/shipped.pyc\n")
+    files |= dict.fromkeys([notes[1], b"usr/a.py", b"usr/shipped.pyc"], b"")
+    assert owners_of(files).notes == set(notes)
+
+
+def test_links_in_the_root_are_no_packages() -> None:
+    """`/lib64` is a folder in libc6, and a link in the image, made when that was set up."""
+    files = debian(dash=b"/lib64\n/usr/lib64\n/top\n") | {b"lib64": b"", b"usr/lib64": b"", b"top": b""}
+    found = owners_of(files, {b"lib64": b"usr/lib64", b"usr/lib64": b"lib"}).files
+    assert {b"usr/lib64", b"top"} <= found.keys()
+    assert b"lib64" not in found
+
+
+def test_settings_are_not_in_layers_of_packages() -> None:
+    owners = Owners({b"usr/bin/a": b"a", b"etc/a.conf": b"a"})
+    groups = plan({b"usr/bin/a": 1, b"etc/a.conf": 1, b"etc/mine": 1}, owners)
+    assert [group.names for group in groups] == [(b"usr/bin/a",), (b"etc/a.conf", b"etc/mine")]
+
+
 def test_alpine() -> None:
     openssl = b"C:Q1=\nP:libcrypto3\nV:3.3\no:openssl\nF:lib\nR:libcrypto.so.3\na:0:0:755\nF:etc/ssl\nR:x\n"
     database = openssl + b"\nP:musl\nF:\nR:top\n\n"
@@ -141,7 +162,7 @@ def plan(sizes: dict[bytes, int], owners: Owners | None = None, shared: list[lis
 def packaged(sizes: dict[bytes, int], updated: frozenset[bytes] = frozenset()) -> tuple[dict[bytes, int], Owners]:
     """Packages of two files each, by name and size."""
     files = {b"usr/share/%b/%d" % (name, n): name for name in sizes for n in range(2)}
-    return {path: sizes[name] // 2 for path, name in files.items()}, Owners(files, updated)
+    return {path: sizes[name] // 2 for path, name in files.items()}, Owners(files, frozenset(), updated)
 
 
 def test_folders_come_first_and_once_more_at_the_end() -> None:

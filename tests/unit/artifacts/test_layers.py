@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import os
+import py_compile
 import shutil
 import subprocess
 import tarfile
@@ -19,12 +20,13 @@ from typing import BinaryIO
 import pytest
 import zstandard
 
-from goldsmith.artifacts.layers import Blob, write_layers
+from goldsmith.artifacts.archive import Times
+from goldsmith.artifacts.layers import Blob, Layer, write_layers
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryError
 
 from .packing import blob_path, blobs_in, layers_of, list_folder, plain_of, template_of, unpack
-from .trees import archive, describe_tree, extract, make_tree
+from .trees import archive, describe_tree, dump, extract, make_tree
 
 FORMATS = {
     "vzdump": (),
@@ -147,20 +149,67 @@ def test_nothing_else_is_left_in_the_folder(tree: Path, tmp_path: Path) -> None:
     assert list_folder(tmp_path / "blobs") == sorted({layer.digest[7:] for layer in layers})
 
 
-def test_times_after_the_latest_become_the_latest(tree: Path, tmp_path: Path) -> None:
-    archived = archive(tree, tmp_path / "a.tar")
-    layers = layers_of(archived, tmp_path / "blobs", latest=1_700_000_000)
-    times = {}
+def read_times(layers: tuple[Layer, ...], folder: Path) -> dict[str, float]:
+    times: dict[str, float] = {}
     for layer in layers:
-        with tarfile.open(fileobj=io.BytesIO(plain_of(layer, tmp_path / "blobs"))) as tar:
+        with tarfile.open(fileobj=io.BytesIO(plain_of(layer, folder))) as tar:
             times |= {member.name: member.mtime for member in tar}
-    assert max(times.values()) == 1_700_000_000
-    assert times["zero"] == 0
-    assert times["exactly-512"] == -1.5
-    for path in [tree, *tree.rglob("*")]:
-        if path.lstat().st_mtime >= 1_700_000_000:
-            os.utime(path, (0, 1_700_000_000 + 5), follow_symlinks=False)
-    assert layers_of(archive(tree, tmp_path / "b.tar"), tmp_path / "again", latest=1_700_000_000) == layers
+    return times
+
+
+def test_what_a_build_has_written_gets_the_time_of_what_it_was_made_of(tree: Path, tmp_path: Path) -> None:
+    since = 1_700_000_001
+    layers = layers_of(dump(tree, tmp_path / "a.tar"), tmp_path / "a", times=Times(since, 1_234_567_890))
+    times = read_times(layers, tmp_path / "a")
+    assert (times["zero"], times["exactly-512"]) == (0, -1.5)
+    assert times["etc/hostname"] == 1_700_000_000.1234567  # one second too early
+    assert times["usr/bin/tool"] == times["usr/bin/alias"] == times["usr/bin"] == 1_234_567_890
+    again = tmp_path / "again"
+    subprocess.run(["cp", "-a", tree, again], check=True)
+    for path in [again, *again.rglob("*")]:
+        if path.lstat().st_mtime >= since:
+            os.utime(path, (0, 1_900_000_000.5), follow_symlinks=False)
+    other = layers_of(dump(again, tmp_path / "b.tar"), tmp_path / "b", times=Times(1_800_000_000, 1_234_567_890))
+    assert other == layers
+
+
+def compile_module(folder: Path, time: int) -> Path:
+    """A module of that time and its bytecode, as `py3compile` and the first import make it."""
+    folder.mkdir(parents=True)
+    (folder / "module.py").write_text("answer = 42\n")
+    os.utime(folder / "module.py", (time, time))
+    mode = py_compile.PycInvalidationMode.TIMESTAMP
+    return Path(py_compile.compile(str(folder / "module.py"), doraise=True, invalidation_mode=mode) or "")
+
+
+@pytest.mark.parametrize(("written", "told"), [(999, 999), (2000, 500)])
+def test_python_trusts_its_bytecode_still(tmp_path: Path, written: int, told: int) -> None:
+    """It compares the source's time with what the bytecode says."""
+    made = compile_module(tmp_path / "tree/app", written)
+    layers = layers_of(dump(tmp_path / "tree", tmp_path / "a.tar"), tmp_path / "blobs", times=Times(1000, 500))
+    (tmp_path / "t").write_bytes(template_of(layers, tmp_path / "blobs"))
+    unpacked = extract(tmp_path / "t", tmp_path / "found") / "app"
+    code = (unpacked / "__pycache__" / made.name).read_bytes()
+    assert int.from_bytes(code[8:12], "little") == (unpacked / "module.py").stat().st_mtime == told
+    assert code[:8] + code[12:] == made.read_bytes()[:8] + made.read_bytes()[12:]
+
+
+def test_notes_on_a_package_have_its_time(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    made = compile_module(root / "usr/lib/tool", 1_000_000)
+    info = root / "var/lib/dpkg/info"
+    info.mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "etc/tool.conf").write_text("changed by a build")
+    (info.parent / "status").write_text("Package: tool\n")
+    (info / "tool.list").write_text("/usr/lib/tool/module.py\n/etc/tool.conf\n")
+    dumped = dump(root, tmp_path / "a.tar")
+    times = read_times(layers_of(dumped, tmp_path / "blobs", times=Times()), tmp_path / "blobs")
+    notes = ["var/lib/dpkg/info/tool.list", f"usr/lib/tool/__pycache__/{made.name}"]
+    assert {times[name] for name in notes} == {1_000_000}
+    assert {times[name] > 1_000_000 for name in ("etc/tool.conf", "var/lib/dpkg/status")} == {True}
+    kept = read_times(layers_of(dumped, tmp_path / "kept"), tmp_path / "kept")
+    assert {kept[name] > 1_000_000 for name in notes} == {True}
 
 
 def test_packing_is_the_same_on_any_number_of_processors(tree: Path, tmp_path: Path) -> None:
