@@ -1,6 +1,6 @@
 """How much room twelve weekly versions of one image take: in a repository, as plain archives, in borg, in casync.
 
-    sudo .venv/bin/python benchmarks/weekly_versions.py [--template FILE.tar.zst] [--weeks 12] [--upgrades 3] [--seed 1]
+    sudo .venv/bin/python benchmarks/weekly_versions.py [--template FILE.tar.zst] [--weeks 12] [--upgrades 2] [--seed 1]
 
 The first version is a real template. Each week the image is built anew: some source packages are upgraded, and all that
 no package owns has a new time. Upgraded are packages that really have been (their version says so: 2.36-9+deb12u9), the
@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from goldsmith.artifacts.archive import Times
 from goldsmith.artifacts.owners import find_owners
 from goldsmith.artifacts.repository import NewVersion, Repository, open_repository
 
@@ -107,7 +108,7 @@ def keep_in_repository(tree: Path, folder: Path, _week: int) -> None:
     repository: Repository = open_repository(folder)
     dump(tree, folder.with_suffix(".tar"))
     with repository.open_writer() as writer, folder.with_suffix(".tar").open("rb") as stream:
-        writer.put(NewVersion(name="debian", layers=writer.add_layers(stream), record=make_record()))
+        writer.put(NewVersion(name="debian", layers=writer.add_layers(stream, times=Times()), record=make_record()))
 
 
 def keep_archive(tree: Path, folder: Path, week: int) -> None:
@@ -147,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--template", type=Path, help="by default that of the tests' cache")
     parser.add_argument("--weeks", type=int, default=12)
-    parser.add_argument("--upgrades", type=int, default=3, help="source packages in a week")
+    parser.add_argument("--upgrades", type=int, default=2, help="source packages in a week")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     keepers = {name: keep for name, (program, keep) in KEEPERS.items() if shutil.which(program)}
