@@ -21,6 +21,7 @@ from goldsmith.artifacts.diff import diff_trees
 from goldsmith.artifacts.export import open_template
 from goldsmith.artifacts.http import RegistryError, RegistryOptions, RegistryUnreachable
 from goldsmith.artifacts.layers import Layer
+from goldsmith.artifacts.layout import Layout
 from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
 from goldsmith.artifacts.retention import PrunePolicy, plan_prune, run_prune
 from goldsmith.artifacts.revocation import VersionRevoked, check_not_revoked, revoke
@@ -296,6 +297,78 @@ def test_a_pull_goes_on_where_the_connection_broke(registry: RealRegistry, local
     assert again.list_versions() == [version]
     assert again.verify() == []
     assert registry.list_calls('"GET', version.layers[0].digest, " 206 ")
+
+
+PULL = """
+import os, signal, sys
+from pathlib import Path
+from goldsmith.artifacts.repository import open_repository
+from goldsmith.artifacts.transfer import copy_version
+
+source, target = open_repository(sys.argv[1]), open_repository(Path(sys.argv[2]))
+def on_bytes(done):
+    if done > int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+copy_version(source.get_version("large"), source, target, on_bytes=on_bytes)
+"""
+
+
+def kill_in_pull(registry: RealRegistry, target: Path, limit: int) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", PULL, f"oci://{registry.host}/images", str(target), str(limit)]
+    environment = {"PYTHONPATH": f"{root}/src:{root}", "HOME": str(target)}
+    assert subprocess.run(command, cwd=root, env=environment, check=False).returncode == -9
+
+
+def test_a_pull_that_was_killed_goes_on_where_it_was(registry: RealRegistry, local: Repository, tmp_path: Path) -> None:
+    version = put_large(local, 40 * MIB, 8 * MIB)
+    remote = registry.open()
+    copy_version(version, local, remote)
+    again = open_repository(tmp_path / "again")
+    for limit in (12 * MIB, 30 * MIB, 44 * MIB):
+        kill_in_pull(registry, again.path, limit)
+        assert again.list_versions("large") == []
+        put(again, "meanwhile")  # clears up what is left over, but no part of a blob
+    asked = len(registry.list_calls('"GET', version.layers[0].digest))
+    assert asked == 3
+    assert len(registry.list_calls('"GET', version.layers[0].digest, " 206 ")) == 2
+    copy_version(version, remote, again)
+    assert again.get_version("large") == version
+    assert again.verify() == []
+    assert {path.suffix for path in (again.path / ".goldsmith/partial").iterdir()} == {".lock"}
+
+
+def test_a_part_that_was_damaged_meanwhile_is_fetched_anew(
+    registry: RealRegistry, local: Repository, tmp_path: Path
+) -> None:
+    version = put_large(local, 20 * MIB)
+    remote = registry.open()
+    copy_version(version, local, remote)
+    again = open_repository(tmp_path / "again")
+    kill_in_pull(registry, again.path, 10 * MIB)
+    path = again.path / ".goldsmith/partial" / version.layers[0].digest.removeprefix("sha256:")
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    copy_version(version, remote, again)
+    assert again.list_versions() == [version]
+    assert again.verify() == []
+
+
+def test_several_pull_the_same_version_at_once(registry: RealRegistry, local: Repository, tmp_path: Path) -> None:
+    version = put_large(local, 10 * MIB, 5 * MIB)
+    copy_version(version, local, registry.open())
+    again = tmp_path / "again"
+    threads = [
+        threading.Thread(target=copy_version, args=(version, registry.open(), open_repository(again))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert open_repository(again).list_versions() == [version]
+    assert open_repository(again).verify() == []
+    assert len(Layout(again).read_index()) == 2  # the version and its record
 
 
 PUSH = """

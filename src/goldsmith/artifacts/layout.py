@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import BinaryIO
 
+from goldsmith.artifacts import partial
 from goldsmith.artifacts.manifest import (
     INDEX_TYPE,
     MANIFEST_TYPE,
@@ -46,6 +47,7 @@ class Layout:
           readers.lock          held shared by whoever reads blobs, exclusive by whoever removes pruned ones
           incoming/<writer>/    a writer's blobs: half-written ones by a random name; complete ones once more (a hard
                                 link) by their hex, until the index names them
+          partial/              blobs that are being fetched from a registry; see partial.py
           pruned/<hex>          empty; names a blob to remove, unless the index names it, once nobody reads or writes
 
     The kernel drops a dead process's locks, so that whatever lies in `incoming` while nobody holds `writers.lock` is
@@ -154,6 +156,13 @@ class Layout:
         with file:
             yield BlobReader(file, descriptor)
 
+    @contextmanager
+    def open_rest(self, descriptor: Descriptor, start: int) -> Iterator[BinaryIO]:
+        """Read a blob's bytes from an offset on; whoever does so compares the whole with its name."""
+        with self.open_reading(), self.blob_path(descriptor.digest).open("rb") as file:
+            file.seek(start)
+            yield file
+
     def read_blob(self, descriptor: Descriptor) -> bytes:
         """Return a small blob's bytes."""
         with self.open_blob(descriptor) as blob:
@@ -164,10 +173,12 @@ class Layout:
         """Add blobs while the block runs. Those that the index does not name when it ends are removed again."""
         self.create()
         self._remove_left_over()
-        writer = Writer(self, self._incoming / f"{os.getpid()}-{secrets.token_hex(4)}")
+        folder = self._incoming / f"{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            with open_lock(self._own / "writers.lock", shared=True, timeout=WAIT, what=f"the repository {self.path}"):
-                yield writer
+            with ExitStack() as stack:
+                writers = self._own / "writers.lock"
+                stack.enter_context(open_lock(writers, shared=True, timeout=WAIT, what=f"the repository {self.path}"))
+                yield Writer(self, folder, self._own / "partial", stack)
         finally:
             self._remove_left_over()
 
@@ -270,6 +281,7 @@ class Layout:
                 path.unlink(missing_ok=True)
             for folder in self._incoming.iterdir():
                 folder.rmdir()
+            partial.remove_old(self._own / "partial")
             return self._remove_pruned(wait)
         return 0
 
@@ -375,8 +387,10 @@ class LayoutNames:
 class Writer:
     """Adds blobs to a layout, each complete and on the disk before it appears under its name."""
 
-    def __init__(self, layout: Layout, folder: Path) -> None:
+    def __init__(self, layout: Layout, folder: Path, partial: Path, stack: ExitStack) -> None:
         self._layout, self._folder = layout, folder
+        self._partial, self._stack = partial, stack
+        self._fetched: list[tuple[Descriptor, Path]] = []
 
     def add_bytes(self, media_type: str, data: bytes) -> Descriptor:
         """Add a small blob."""
@@ -404,6 +418,12 @@ class Writer:
         on_bytes: OnBytes | None = None,
     ) -> None:
         """Add a blob out of another store, also in place of a damaged one; from several threads at once."""
+        path = self._partial / blob.digest.removeprefix("sha256:")
+        if source.open_rest is not None and blob.size > PIECE and partial.lock(path, self._stack):
+            with _explained(self._layout.path):
+                partial.fetch(path, blob, source, on_bytes or _ignore)
+            self._fetched.append((blob, path))
+            return
         with self.open_blob() as new, source.open() as reader:
             while piece := reader.read(PIECE):
                 new.file.write(piece)
@@ -414,8 +434,19 @@ class Writer:
     @contextmanager
     def open_names(self) -> Iterator[LayoutNames]:
         """Change tags and referrers; the change is made in one step when the block ends well."""
+        self._place_fetched()
         with self._layout.open_index() as entries:
             yield LayoutNames(entries)
+
+    def _place_fetched(self) -> None:
+        """Give blobs their names that have come from far away; only now, so that a broken transfer keeps them."""
+        while self._fetched:
+            blob, path = self._fetched.pop()
+            self._folder.mkdir(exist_ok=True)
+            moved = self._folder / secrets.token_hex(8)
+            path.replace(moved)
+            with moved.open("rb") as file:
+                NewBlob(self._layout, moved, file).keep_as(blob.digest, replace=True)
 
     @contextmanager
     def open_blob(self) -> Iterator[NewBlob]:
@@ -449,6 +480,10 @@ class NewBlob:
             marked.hardlink_to(self._path)
         self._path.replace(final)
         sync_directory(final.parent)
+
+
+def _ignore(_done: int) -> None:
+    return None
 
 
 @contextmanager

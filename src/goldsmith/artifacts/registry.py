@@ -166,9 +166,9 @@ class Registry:
         answer = self.http.send_patiently("HEAD", _blob_url(image, blob), scope=_pull(image), expect=(200, 404))
         return answer.status == 200 and answer.headers.get("Content-Length", str(blob.size)) == str(blob.size)
 
-    def open_blob(self, image: str, blob: Descriptor) -> Download:
-        """Read a blob."""
-        return Download(self, image, blob)
+    def open_blob(self, image: str, blob: Descriptor, start: int = 0) -> Download:
+        """Read a blob from an offset on."""
+        return Download(self, image, blob, start)
 
     def get_range(self, image: str, blob: Descriptor, start: int) -> Stream:
         """Return a blob's bytes from `start` on.
@@ -258,7 +258,8 @@ class Registry:
     def _resume(self, image: str, upload: _Upload | None) -> _Upload | None:
         """Ask how much of an upload has arrived; None when the registry knows nothing of it any more.
 
-        Docker's registry up to 2.8 signs the offset into the location: what broke in the middle of a piece is lost.
+        Docker's registry (2.8.2, tried) signs the offset into the location and forgets an upload that has more bytes
+        than that: what broke between two pieces goes on, what broke in the middle of one begins anew.
         """
         if upload is None:
             return None
@@ -281,11 +282,11 @@ class Registry:
 class Download:
     """A blob's bytes; when the connection breaks, another one goes on where it was."""
 
-    def __init__(self, registry: Registry, image: str, blob: Descriptor) -> None:
+    def __init__(self, registry: Registry, image: str, blob: Descriptor, start: int) -> None:
         self._registry, self._image, self._blob = registry, image, blob
         self._patience = Patience(registry.options.patience)
         self._stream: Stream | None = None
-        self._done = 0
+        self._done = start
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes, none at the end."""
@@ -299,14 +300,15 @@ class Download:
                 self._patience.wait(error)
 
     def _read(self, size: int) -> bytes:
+        if self._done >= self._blob.size:
+            return b""
         if self._stream is None:
             self._stream = self._registry.get_range(self._image, self._blob, self._done)
         data = self._stream.read(size)
-        if not data and self._done < self._blob.size:
+        if not data:
             raise RegistryUnreachable(f"{self._registry.host} broke off after {self._done} bytes")
-        if data:
-            self._done += len(data)
-            self._patience.renew()
+        self._done += len(data)
+        self._patience.renew()
         return data
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from goldsmith.artifacts.manifest import (
     parse_manifest,
     render_descriptor,
 )
-from goldsmith.artifacts.registry import Registry, name_referrers_tag
+from goldsmith.artifacts.registry import Download, Registry, name_referrers_tag
 from goldsmith.artifacts.store import SCHEME, BlobReader, BlobSource, OnBytes
 from goldsmith.base.digest import Digest, digest_bytes, render_canonical_json
 from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionExists
@@ -139,9 +139,15 @@ class RegistryStore:
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[BlobReader]:
         """Read a blob; what is read is compared with its name."""
-        download = self.registry.open_blob(self.get_path(_home(descriptor)), descriptor)
-        try:
+        with self.open_rest(descriptor, 0) as download:
             yield BlobReader(download, descriptor)
+
+    @contextmanager
+    def open_rest(self, descriptor: Descriptor, start: int) -> Iterator[Download]:
+        """Read a blob's bytes from an offset on; whoever does so compares the whole with its name."""
+        download = self.registry.open_blob(self.get_path(_home(descriptor)), descriptor, start)
+        try:
+            yield download
         finally:
             download.close()
 

@@ -62,6 +62,8 @@ class BlobSource:
 
     open: Callable[[], AbstractContextManager[BlobReader]]
     images: tuple[str, ...] = ()
+    open_rest: Callable[[int], AbstractContextManager[Readable]] | None = None
+    """Reads from an offset on; where that is worth while: the source is far away."""
 
 
 class NewBlob(Protocol):
@@ -157,6 +159,10 @@ class Store(Protocol):
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
         """Read a blob or manifest; what is read is compared with its name."""
+        ...
+
+    def open_rest(self, descriptor: Descriptor, start: int) -> AbstractContextManager[Readable]:
+        """Read a blob's bytes from an offset on; whoever does so compares the whole with its name."""
         ...
 
     def read_blob(self, descriptor: Descriptor) -> bytes:

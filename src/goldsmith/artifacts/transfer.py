@@ -102,8 +102,10 @@ def copy_version(
             if there is None or there.digest != version.digest:
                 _check_free(target, version, there)
                 names.set(version.name, version.tag, plan.image)
+            known = {entry.digest for entry in target.list_referrers(version)}  # another copy may have been quicker
             for entry in plan.referrers:
-                names.attach(version.name, plan.image, entry)
+                if entry.digest not in known:
+                    names.attach(version.name, plan.image, entry)
     return plan
 
 
@@ -121,12 +123,15 @@ def _copy_blobs(plan: Transfer, source: Repository, writer: StoreWriter, progres
     neighbours = _list_neighbours(plan, source)
 
     def copy(blob: Descriptor) -> None:
-        images = tuple(neighbours.get(blob.digest, ()))
-        writer.copy_blob(
-            name, blob, BlobSource(lambda: source.store.open_blob(blob), images), progress.watch(blob.digest)
-        )
+        writer.copy_blob(name, blob, _make_source(source, blob, neighbours), progress.watch(blob.digest))
 
     _spread(copy, sorted(plan.missing, key=lambda blob: -blob.size))  # the largest first: none is left for the end
+
+
+def _make_source(source: Repository, blob: Descriptor, neighbours: dict[Digest, list[str]]) -> BlobSource:
+    store = source.store
+    open_rest = None if source.is_local else lambda start: store.open_rest(blob, start)
+    return BlobSource(lambda: store.open_blob(blob), tuple(neighbours.get(blob.digest, ())), open_rest)
 
 
 def _list_neighbours(plan: Transfer, source: Repository) -> dict[Digest, list[str]]:
