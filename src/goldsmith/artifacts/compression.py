@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from goldsmith.base.digest import Digest
 LEVEL = 3
 """zstd's own default: 20 times faster than gzip at its default, and smaller (benchmarks/layer_write.py)."""
 PIECE = 1 << 20
+PATIENCE = 2.0
+"""Seconds to wait for a read that is under way when nobody wants its bytes any more."""
 ZSTD_MAGIC, GZIP_MAGIC = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 
 
@@ -120,12 +123,12 @@ class _ReadAhead:
         return self._ended
 
     def stop(self) -> None:
-        """End the thread; it may be in the midst of a read."""
+        """End the thread. One that waits for a pipe to which nobody writes is left to who ends the pipe."""
         self._stopped.set()
-        while self._thread.is_alive():
+        give_up = time.monotonic() + PATIENCE
+        while self._thread.is_alive() and time.monotonic() < give_up:
             with suppress(queue.Empty):
                 self._pieces.get(timeout=0.01)
-        self._thread.join()
 
     def _run(self) -> None:
         piece: bytes | BaseException = b" "

@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ class TemplateStream:
         self._blob: BlobReader | None = None
         self._end = END_MARKER
         self._hash = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1)
+        stack.callback(self._pool.shutdown)
         self._done = 0
         self.size = version.size + len(END_MARKER)
 
@@ -54,15 +58,29 @@ class TemplateStream:
         :raises RepositoryDamaged: a layer is not what its digest promises.
         """
         data = self._read(self.size if size < 0 else size)
-        self._hash.update(data)
+        self._add_to_hash(data)
         self._done += len(data)
         return data
+
+    def _add_to_hash(self, data: bytes) -> None:
+        """Hash large pieces beside what the caller does with them; each layer is hashed here already."""
+        self._wait_for_hash()
+        if len(data) < PIECE >> 4:
+            self._hash.update(data)
+        else:
+            self._hashing = self._pool.submit(self._hash.update, data)
+
+    def _wait_for_hash(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
     @property
     def digest(self) -> Digest:
         """Digest of the whole; known once it has been read."""
         if self._done != self.size:
             raise RepositoryDamaged(f"only {self._done} of {self.size} bytes of the template were read")
+        self._wait_for_hash()
         return Digest("sha256:" + self._hash.hexdigest())
 
     def _read(self, size: int) -> bytes:

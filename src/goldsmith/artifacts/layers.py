@@ -74,7 +74,7 @@ def write_layers(
     :param times: what is done so that builds at different times give the same layers; None keeps all times.
     :param whole: make one layer of everything.
     :param threads: of the packer; all processors by default. Their number does not change a byte.
-    :param on_bytes: told about progress: bytes of the unpacked archive, reading and packing counted half each.
+    :param on_bytes: told about progress, up to the unpacked archive's size: reading and packing count half each.
     :raises RepositoryError: the archive is damaged or ends before its end marker.
     """
     with open_blob() as scratch, _open_spool(source, scratch.file, times, on_bytes) as spool:
@@ -130,12 +130,12 @@ class _Packing:
         try:
             order = sorted(sizes, key=lambda group: -sizes[group])
             packed = {pool.submit(self._pack, group, parts[group], sizes[group]): group for group in order}
-            done = sum(sizes.values())
+            done = 0
             for future in as_completed(packed):
                 future.result()
                 done += sizes[packed[future]]
                 if self._on_bytes is not None:
-                    self._on_bytes(done // 2)
+                    self._on_bytes((self._spool.read + self._spool.read * done // (sum(sizes.values()) or 1)) // 2)
             return {group.title: future.result() for future, group in packed.items()}
         finally:
             self._stopped.set()

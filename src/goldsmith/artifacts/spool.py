@@ -52,6 +52,8 @@ class Spool:
         """Where symbolic links lead to, by name."""
         self.shared: set[int] = set()
         """The inodes that may have several names."""
+        self.read = 0
+        """Bytes of the archive."""
         self._reading: int | None = None
 
     def fill(self, source: Source, times: Times | None = None) -> None:
@@ -69,6 +71,7 @@ class Spool:
             else:
                 self._add(entry, source, times or Times())
         source.drain()
+        self.read = source.done
         self._flush()
         self._file.flush()
         self._reading = os.open(f"/proc/self/fd/{self._file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
