@@ -141,7 +141,7 @@ def test_channels_verdicts_and_revocations_work_in_a_registry(registry: RealRegi
     assert [(str(c), c.tag) for c in list_channels(registry.open())] == [
         ("debian-12-docker:candidate", first.tag), ("debian-12-docker:stable", second.tag)
     ]  # fmt: skip
-    leaf = put(remote, "leaf", record=make_record(base_digest=first.digest))
+    leaf = put(remote, "leaf", record=make_record(base_name=f"image:{first}", base_digest=first.digest))
     check_not_revoked(remote, leaf)
     revoke(remote, first, reason="a key was in it", who="jane@ops")
     with pytest.raises(VersionRevoked, match=f"{leaf} is built on {first}"):

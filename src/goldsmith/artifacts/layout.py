@@ -117,6 +117,11 @@ class Layout:
         names = self._read_names()
         return {tag: names[image, tag] for tag in tags if (image, tag) in names}
 
+    def find_digest(self, image: str, digest: Digest) -> Descriptor | None:
+        """Return an image's manifest by its digest."""
+        named = self._read_names().items()
+        return next((entry for (name, _), entry in named if (name, entry.digest) == (image, digest)), None)
+
     def _read_names(self) -> dict[tuple[str, str], Descriptor]:
         return list_names(self.read_index())
 

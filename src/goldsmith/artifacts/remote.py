@@ -129,6 +129,10 @@ class RegistryStore:
         found = self.registry.find_manifest(self.get_path(image), tag)
         return None if found is None else replace(found, home=image)
 
+    def find_digest(self, image: str, digest: Digest) -> Descriptor | None:
+        """Return an image's manifest by its digest."""
+        return self.find_tag(image, digest) if _IMAGE.fullmatch(image) else None
+
     def list_referrers(self, subject: Descriptor, kind: str = "") -> list[Descriptor]:
         """Return manifests that belong to another one, those of one artifact type or all, in the order they came."""
         found = self.registry.list_referrers(self.get_path(_home(subject)), subject.digest)

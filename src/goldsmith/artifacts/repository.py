@@ -37,14 +37,16 @@ from goldsmith.artifacts.record import MEDIA_TYPE as RECORD_TYPE
 from goldsmith.artifacts.record import BuildRecord, parse_record, parse_time, render_record, render_time
 from goldsmith.artifacts.store import CREATED, SCHEME, BlobReader, Names, OnBytes, Store, StoreWriter
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import RepositoryDamaged, UsageError, VersionNotFound
+from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionNotFound
 
 if TYPE_CHECKING:
     from goldsmith.artifacts.http import RegistryOptions
 
+BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
 VERSION = "org.opencontainers.image.version"
 NAME = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")
+_REFERENCE = re.compile(rf"(?:image:)?(?P<name>{NAME.pattern}):[A-Za-z0-9_.-]+")
 TAG = re.compile(r"(?P<day>\d{8})\.(?P<number>[1-9]\d*)")
 
 
@@ -61,6 +63,8 @@ class Version:
     config: Descriptor
     base_digest: str = ""
     """Of what it was built on; that of a version's manifest where it was built on one."""
+    base_name: str = ""
+    """What it was built on: the name of a version, of a file, of a volume."""
 
     @property
     def number(self) -> int:
@@ -169,7 +173,7 @@ def _make_manifest(new: NewVersion, tag: str, config: Descriptor) -> Manifest:
         CREATED: render_time(record.finished),
         "org.opencontainers.image.title": new.title or new.name,
         VERSION: tag,
-        "org.opencontainers.image.base.name": record.base_name,
+        BASE_NAME: record.base_name,
         BASE_DIGEST: record.base_digest,
         "org.opencontainers.image.revision": record.git.commit if record.git else "",
     }
@@ -252,11 +256,31 @@ class Repository:
         """
         version = self.find_version(reference)
         if version is None:
-            known = [f"{name}:{tag}" for name in self.list_names() for tag in self.store.list_tags(name)]
+            known = self._list_known()
             near = difflib.get_close_matches(reference, [*known, *{name.partition(":")[0] for name in known}], n=3)
             hint = f"near it: {', '.join(near)}" if near else "`goldsmith images` lists what there is"
             raise VersionNotFound(f"{self.location} has no version '{reference}'", hint=hint)
         return version
+
+    def _list_known(self) -> list[str]:
+        """Return what could have been meant; nothing where a registry does not tell."""
+        try:
+            return [f"{name}:{tag}" for name in self.list_names() for tag in self.store.list_tags(name)]
+        except RepositoryError:
+            return []
+
+    def find_base(self, version: Version) -> Version | None:
+        """Return the version that a version is built on; None when it is none of this repository.
+
+        What it is said to be built on tells where to look; what counts is the digest.
+        """
+        if not version.base_digest:
+            return None
+        named = _REFERENCE.fullmatch(version.base_name)
+        names = [named["name"]] if named else self.list_names() if self.is_local else []
+        with self.store.open_reading():
+            found = [(name, self.store.find_digest(name, Digest(version.base_digest))) for name in names]
+            return next((self._read_version(name, "", image) for name, image in found if image is not None), None)
 
     def _read_version(self, name: str, tag: str, image: Descriptor) -> Version:
         manifest = parse_manifest(self.store.read_blob(image))
@@ -383,5 +407,5 @@ def _make_version(name: str, tag: str, digest: Digest, manifest: Manifest) -> Ve
     return Version(
         name, tag, digest, parse_time(manifest.annotations.get(CREATED, "")),
         sum(layer.size for layer in manifest.layers), manifest.layers, manifest.config,
-        manifest.annotations.get(BASE_DIGEST, ""),
+        manifest.annotations.get(BASE_DIGEST, ""), manifest.annotations.get(BASE_NAME, ""),
     )  # fmt: skip

@@ -82,11 +82,14 @@ def check_not_revoked(repository: Repository, version: Version) -> None:
 
     :raises VersionRevoked: it, or one that it is built on, was revoked.
     """
-    known = repository.list_versions() if version.base_digest else []
-    for ancestor in [version, *list_ancestors(version, known)]:
-        revocation = find_revocation(repository, ancestor)
+    checked: list[Version] = []
+    current: Version | None = version
+    while current is not None and current not in checked:
+        revocation = find_revocation(repository, current)
         if revocation is not None:
-            raise _refuse(version, ancestor, revocation)
+            raise _refuse(version, current, revocation)
+        checked.append(current)
+        current = repository.find_base(current)
 
 
 def _refuse(version: Version, revoked: Version, revocation: Revocation) -> VersionRevoked:

@@ -153,6 +153,10 @@ class Store(Protocol):
         """Return the manifests that some tags of an image name; tags that are not there are left out."""
         ...
 
+    def find_digest(self, image: str, digest: Digest) -> Descriptor | None:
+        """Return an image's manifest by its digest."""
+        ...
+
     def list_referrers(self, subject: Descriptor, kind: str = "") -> list[Descriptor]:
         """Return manifests that belong to another one, those of one artifact type or all, in the order they came."""
         ...

@@ -228,6 +228,15 @@ def test_what_is_built_on_a_revoked_version_is_refused(repository: Repository) -
     assert issubclass(VersionRevoked, RepositoryError)
 
 
+@pytest.mark.parametrize("name", ["image:{}", "{}", "local:vztmpl/base.tar.zst", ""])
+def test_what_a_version_is_built_on_is_known_by_its_digest(repository: Repository, name: str) -> None:
+    base, other = put(repository, "base"), put(repository, "base", content=b"2")
+    said = name.format(f"base:{other.tag}")
+    leaf = put(repository, "leaf", record=make_record(base_name=said, base_digest=base.digest))
+    assert repository.find_base(leaf) == base
+    assert repository.find_base(base) is None
+
+
 def test_a_revocation_needs_a_reason(repository: Repository) -> None:
     version = put(repository)
     with pytest.raises(UsageError, match="a reason"):
