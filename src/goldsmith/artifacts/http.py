@@ -255,7 +255,9 @@ class Http:
         return {}
 
     def _sign_in(self, answer: Answer, scope: str, *, tried: bool) -> bool:
-        """Do what a 401 asks for; tells whether it is worth while to ask again."""
+        """Do what a 401 asks for; tells whether it is worth while to ask again. Only the registry itself may ask."""
+        if urlsplit(answer.url).netloc != urlsplit(self._base).netloc:
+            return False
         challenge = answer.headers.get("WWW-Authenticate", "")
         kind, _, rest = challenge.partition(" ")
         values = dict(_CHALLENGE.findall(rest))
