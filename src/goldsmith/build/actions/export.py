@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from goldsmith import __version__
+from goldsmith.artifacts.archive import Times
 from goldsmith.artifacts.export import SUFFIX, open_template
 from goldsmith.artifacts.record import BuildRecord
 from goldsmith.artifacts.repository import NewVersion, open_repository
@@ -48,10 +49,11 @@ def store_version(step: StoreVersion, build: Build) -> str:
     repository = open_repository(step.repository)
     with repository.open_writer() as writer:
         with build.site.shell.open_read(build.dump.path) as stream:
-            layer = writer.add_layer(cast(BinaryIO, stream), on_bytes=build.events.watch(step.title, build.dump.size))
+            watch = build.events.watch(step.title, build.dump.size)
+            layers = writer.add_layers(cast(BinaryIO, stream), times=Times(), on_bytes=watch)
         local_day = datetime.now().astimezone().date()
         record = make_record(build)
-        new = NewVersion(name=step.name, layers=(layer,), record=record, architecture=build.architecture, day=local_day)
+        new = NewVersion(name=step.name, layers=layers, record=record, architecture=build.architecture, day=local_day)
         build.version = writer.put(new)
     return f"{build.version}, {render_bytes(build.version.size)}"
 
