@@ -204,6 +204,24 @@ def test_versions_are_pruned_in_a_registry(registry: RealRegistry) -> None:
     }
 
 
+def test_the_registry_frees_the_room_of_what_was_pruned(registry: RealRegistry, local: Repository) -> None:
+    first, second = put_large(local, 3 * MIB), put_large(local, 2 * MIB)
+    remote = registry.open()
+    for version in (first, second):
+        judge(local, version)
+        copy_version(version, local, remote)
+    remote.store.prune([(first.name, first.tag)])
+    registry.collect_garbage()
+    assert not find_file(registry, first.layers[0].digest).exists()
+    assert find_file(registry, second.layers[0].digest).exists()
+    fresh = registry.open()
+    assert fresh.list_versions() == [second]
+    assert get_state(fresh, second) is TestState.PASSED
+    assert fresh.verify() == []
+    copy_version(first, local, fresh)
+    assert registry.open().verify() == []
+
+
 def test_files_are_compared_across_repositories(registry: RealRegistry, local: Repository) -> None:
     before, after = put(local), put(local, content=b"two")
     remote = registry.open()
@@ -464,14 +482,33 @@ def test_a_damaged_blob_is_never_sent(registry: RealRegistry, local: Repository)
 
 
 def test_pulling_again_mends_a_damaged_directory(registry: RealRegistry, local: Repository) -> None:
-    version = put_large(local, MIB)
+    version = put_large(local, 2 * MIB)
+    judge(local, version)
     remote = registry.open()
     copy_version(version, local, remote)
-    path = local.path / "blobs/sha256" / version.layers[0].digest.removeprefix("sha256:")
-    data = bytearray(path.read_bytes())
-    data[1000] ^= 1
-    path.write_bytes(data)
-    assert len(local.verify()) == 1
+    for path in [path for path in (local.path / "blobs/sha256").iterdir() if path.stat().st_size]:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert local.verify() != []
     copy_version(version, remote, local)
     assert local.verify() == []
     assert local.list_versions() == [version]
+    assert get_state(local, version) is TestState.PASSED
+
+
+def test_pushing_again_mends_what_a_careless_collection_of_garbage_has_taken(
+    registry: RealRegistry, local: Repository
+) -> None:
+    """Docker's registry 2.8 takes what belongs to a version for untagged; until it is mended nothing is promoted."""
+    version = put(local)
+    judge(local, version)
+    copy_version(version, local, registry.open())
+    registry.collect_garbage("--delete-untagged")
+    assert registry.open().verify() != []
+    with pytest.raises(RepositoryDamaged, match="is missing"):
+        promote(registry.open(), "stable", version)
+    copy_version(version, local, registry.open())
+    remote = registry.open()
+    assert remote.verify() == []
+    promote(remote, "stable", version)

@@ -398,12 +398,12 @@ class Writer:
         self._fetched: list[tuple[Descriptor, Path]] = []
 
     def add_bytes(self, media_type: str, data: bytes) -> Descriptor:
-        """Add a small blob."""
-        digest = digest_bytes(data)
+        """Add a small blob, also in place of a damaged one."""
+        added = Descriptor(media_type, digest_bytes(data), len(data))
         with self.open_blob() as blob:
             blob.file.write(data)
-            blob.keep_as(digest)
-        return Descriptor(media_type, digest, len(data))
+            blob.keep_as(added.digest, replace=not self.has_blob("", added))
+        return added
 
     def has_blob(self, image: str, blob: Descriptor) -> bool:  # noqa: ARG002 - a registry needs the image
         """Tell whether a blob is there and sound: it is read."""

@@ -32,7 +32,9 @@ class Transfer:
     missing: tuple[Descriptor, ...]
     present: tuple[Descriptor, ...]
     referrers: tuple[Descriptor, ...]
-    """Manifests that belong to the version and are not there yet, the oldest first."""
+    """Manifests that belong to the version, the oldest first."""
+    new_referrers: tuple[Descriptor, ...]
+    """Those of them that are not there yet."""
 
     @property
     def size(self) -> int:
@@ -57,8 +59,8 @@ def _plan(version: Version, source: Repository, target: Repository, writer: Stor
         raise VersionExists(
             f"{target.location} has another {version}: {there.digest}", hint="versions never change; build a new one"
         )
-    known = target.list_referrers(version) if there is not None else []
-    referrers = [entry for entry in source.list_referrers(version) if entry.digest not in {e.digest for e in known}]
+    referrers = _by_age(source, source.list_referrers(version))
+    known = _list_known(target, version) if there is not None else set()
     blobs: dict[Digest, Descriptor] = {}
     for manifest in [image, *referrers]:
         for blob in list_children(source.store.read_blob(manifest)):
@@ -70,8 +72,17 @@ def _plan(version: Version, source: Repository, target: Repository, writer: Stor
         image,
         tuple(blob for blob, is_there in there_or_not if not is_there),
         tuple(blob for blob, is_there in there_or_not if is_there),
-        tuple(_by_age(source, referrers)),
+        tuple(referrers),
+        tuple(entry for entry in referrers if entry.digest not in known),
     )
+
+
+def _list_known(target: Repository, version: Version) -> set[Digest]:
+    """Return what belongs to a version there. A registry's garbage collection may have removed what is still listed."""
+    listed = {entry.digest for entry in target.list_referrers(version)}
+    if target.is_local:
+        return listed
+    return {digest for digest in listed if target.store.find_digest(version.name, digest) is not None}
 
 
 def _by_age(source: Repository, referrers: Sequence[Descriptor]) -> list[Descriptor]:
@@ -102,8 +113,8 @@ def copy_version(
             if there is None or there.digest != version.digest:
                 _check_free(target, version, there)
                 names.set(version.name, version.tag, plan.image)
-            known = {entry.digest for entry in target.list_referrers(version)}  # another copy may have been quicker
-            for entry in plan.referrers:
+            known = _list_known(target, version)  # another copy may have been quicker
+            for entry in plan.new_referrers:
                 if entry.digest not in known:
                     names.attach(version.name, plan.image, entry)
     return plan
