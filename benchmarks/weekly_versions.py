@@ -1,13 +1,16 @@
 """How much room twelve weekly versions of one image take: in a repository, as plain archives, in borg, in casync.
 
-    sudo .venv/bin/python benchmarks/weekly_versions.py [--template FILE.tar.zst] [--weeks 12] [--upgrades 2] [--seed 1]
+    sudo .venv/bin/python benchmarks/weekly_versions.py [--template FILE.tar.zst] [--weeks 12] [--upgrades 1] [--seed 1]
 
 The first version is a real template. Each week the image is built anew: some source packages are upgraded, and all that
 no package owns has a new time. Upgraded are packages that really have been (their version says so: 2.36-9+deb12u9), the
 more often the more likely, as a new build of the same source would change them: files get new times, of programs and
 libraries every page with a chance of one in two, documents and dpkg's notes change, Python's bytecode has its source's
-time; other texts stay. Borg and casync cut files into pieces by their content, wherever they lie; they need themselves
-to read a version back, a repository only tar.
+time; other texts stay. One in a week is a little more than the real rate: for the standard template of Debian 12 those
+numbers have added up to 130 in 178 weeks.
+
+Borg and casync cut files into pieces by their content, wherever they lie; it needs them to read a version back. What a
+repository holds is read by tar.
 """
 
 from __future__ import annotations
@@ -148,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--template", type=Path, help="by default that of the tests' cache")
     parser.add_argument("--weeks", type=int, default=12)
-    parser.add_argument("--upgrades", type=int, default=2, help="source packages in a week")
+    parser.add_argument("--upgrades", type=int, default=1, help="source packages in a week")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     keepers = {name: keep for name, (program, keep) in KEEPERS.items() if shutil.which(program)}
