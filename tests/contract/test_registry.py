@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -101,7 +102,7 @@ def test_only_what_is_missing_is_sent(registry: RealRegistry, local: Repository)
         other = writer.put(NewVersion(name="other", layers=layers, record=make_record()))
     remote = registry.open()
     seen: list[int] = []
-    assert copy_version(first, local, remote, on_bytes=seen.append).size == seen[-1] > 5 * MIB
+    assert copy_version(first, local, remote, watch=lambda _: seen.append).size == seen[-1] > 5 * MIB
     assert plan_transfer(second, local, remote).size == copy_version(second, local, remote).size < 10_000
     patched = len(registry.list_calls('"PATCH'))
     copy_version(other, local, remote)
@@ -269,7 +270,7 @@ def test_a_registry_that_is_killed_in_the_middle_of_a_push_and_comes_back(
             threading.Timer(1, registry.start).start()
 
     remote = registry.open()
-    plan = copy_version(version, local, remote, on_bytes=kill_once)
+    plan = copy_version(version, local, remote, watch=lambda _: kill_once)
     assert killed.is_set()
     assert plan.size > 90 * MIB
     assert remote.list_versions() == [version]
@@ -287,7 +288,7 @@ def test_a_push_that_was_given_up_is_taken_up_again(registry: RealRegistry, loca
 
     impatient = registry.open(options=RegistryOptions(patience=1))
     with pytest.raises(RegistryUnreachable, match="does not answer: Connection refused"):
-        copy_version(version, local, impatient, on_bytes=kill_once)
+        copy_version(version, local, impatient, watch=lambda _: kill_once)
     registry.start()
     remote = registry.open()
     assert remote.list_versions() == []
@@ -311,7 +312,7 @@ def test_a_pull_goes_on_where_the_connection_broke(registry: RealRegistry, local
             registry.start()
 
     again = open_repository(tmp_path / "again")
-    copy_version(version, remote, again, on_bytes=kill_once)
+    copy_version(version, remote, again, watch=lambda _: kill_once)
     assert again.list_versions() == [version]
     assert again.verify() == []
     assert registry.list_calls('"GET', version.layers[0].digest, " 206 ")
@@ -327,7 +328,7 @@ source, target = open_repository(sys.argv[1]), open_repository(Path(sys.argv[2])
 def on_bytes(done):
     if done > int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-copy_version(source.get_version("large"), source, target, on_bytes=on_bytes)
+copy_version(source.get_version("large"), source, target, watch=lambda _: on_bytes)
 """
 
 
@@ -399,7 +400,7 @@ source, target = open_repository(Path(sys.argv[1])), open_repository(sys.argv[2]
 def on_bytes(done):
     if done > int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-copy_version(source.get_version("large"), source, target, on_bytes=on_bytes)
+copy_version(source.get_version("large"), source, target, watch=lambda _: on_bytes)
 """
 
 
@@ -415,6 +416,32 @@ def test_whoever_pushes_is_killed_and_nothing_can_be_seen(registry: RealRegistry
         assert registry.open().list_versions() == []
     copy_version(version, local, registry.open())
     assert registry.open().verify() == []
+
+
+@pytest.mark.parametrize("direction", ["push", "pull"])
+def test_an_interrupt_ends_all_transfers_soon_even_while_the_registry_is_away(
+    registry: RealRegistry, local: Repository, tmp_path: Path, direction: str
+) -> None:
+    version = put_large(local, 30 * MIB, 30 * MIB, 30 * MIB)
+    remote = registry.open(options=RegistryOptions(patience=300))
+    source, target = local, remote
+    if direction == "pull":
+        copy_version(version, local, remote)
+        source, target = remote, open_repository(tmp_path / "again")
+    started = threading.Event()
+
+    def kill_once(done: int) -> None:
+        if done > 5 * MIB and not started.is_set():
+            started.set()
+            registry.kill()
+            threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_version(version, source, target, watch=lambda _: kill_once)
+    registry.start()
+    assert target.list_versions() == []
+    copy_version(version, source, target)
+    assert target.list_versions() == [version]
 
 
 def test_several_processes_push_at_once(registry: RealRegistry, local: Repository) -> None:

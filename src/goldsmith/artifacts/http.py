@@ -115,10 +115,10 @@ class Stream:
 
 
 class Patience:
-    """How long something that fails is tried again."""
+    """How long something that fails is tried again; no longer once `stopping` is set."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, stopping: threading.Event) -> None:
+        self._seconds, self._stopping = seconds, stopping
         self.renew()
 
     def renew(self) -> None:
@@ -136,7 +136,9 @@ class Patience:
         self._faults += error.status == 500
         if left <= 0 or self._faults > _MOST_FAULTS:
             raise error
-        time.sleep(min(left, self._pause * (0.75 + random.random() / 2)))  # noqa: S311 - spreads attempts, keeps no secret
+        spread = 0.75 + random.random() / 2  # noqa: S311 - it keeps no secret
+        if self._stopping.wait(min(left, self._pause * spread)):
+            raise error
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
 
@@ -149,10 +151,15 @@ class Http:
         self._session.trust_env = not LOOPBACK.fullmatch(host)  # proxies are for what is elsewhere
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=options.parallel + 2, max_retries=0))
+        self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._base = f"http://{host}" if options.plain_http else ""
         self._tokens: dict[str, tuple[Secret, float]] = {}
         self._basic = False
+
+    def make_patience(self) -> Patience:
+        """Return how long something is tried again."""
+        return Patience(self.options.patience, self.stopping)
 
     def close(self) -> None:
         """Close its connections."""
@@ -190,7 +197,7 @@ class Http:
 
     def send_patiently(self, method: str, url: str, **given: Any) -> Answer:
         """Send a request that does no harm when it is sent twice; tried again while the registry does not answer."""
-        patience = Patience(self.options.patience)
+        patience = self.make_patience()
         while True:
             try:
                 return self.send(method, url, **given)
@@ -231,7 +238,7 @@ class Http:
             return self._base
 
     def _probe(self) -> str:
-        patience = Patience(self.options.patience)
+        patience = self.make_patience()
         while True:
             try:
                 self._request("GET", f"https://{self.host}/v2/")

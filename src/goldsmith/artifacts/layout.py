@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 from goldsmith.artifacts import partial
@@ -61,6 +62,7 @@ class Layout:
         self._own = path / ".goldsmith"
         self._incoming = self._own / "incoming"
         self._pruned = self._own / "pruned"
+        self.stopping = Event()
 
     @property
     def location(self) -> str:

@@ -15,7 +15,6 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from goldsmith.artifacts.http import (
     Answer,
     Http,
-    Patience,
     RegistryError,
     RegistryOptions,
     RegistryUnreachable,
@@ -198,7 +197,7 @@ class Registry:
         :param mount_from: another image of the registry that has the blob: nothing is sent then.
         :raises RepositoryDamaged: the source is not what its digest promises; the registry has kept nothing of it.
         """
-        patience = Patience(self.options.patience)
+        patience = self.http.make_patience()
         upload: _Upload | None = None
 
         def tell(done: int) -> None:
@@ -284,7 +283,7 @@ class Download:
 
     def __init__(self, registry: Registry, image: str, blob: Descriptor, start: int) -> None:
         self._registry, self._image, self._blob = registry, image, blob
-        self._patience = Patience(registry.options.patience)
+        self._patience = registry.http.make_patience()
         self._stream: Stream | None = None
         self._done = start
 

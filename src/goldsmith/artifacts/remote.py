@@ -66,6 +66,7 @@ class RegistryStore:
         host, self._path = parse_location(location)
         self.registry = Registry(host, options)
         self._manifests: dict[Digest, bytes] = {}
+        self.stopping = self.registry.http.stopping
 
     @property
     def location(self) -> str:

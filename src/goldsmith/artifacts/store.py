@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from threading import Event
 from typing import BinaryIO, Protocol
 
 from goldsmith.artifacts.compression import Readable
@@ -135,6 +136,11 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """What a person calls it: a path, or `oci://host/path`."""
+        ...
+
+    @property
+    def stopping(self) -> Event:
+        """While it is set nothing is tried again that failed: somebody wants to end soon."""
         ...
 
     def open_reading(self) -> AbstractContextManager[None]:

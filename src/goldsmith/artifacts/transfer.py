@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from goldsmith.artifacts.manifest import MANIFEST_TYPE, Descriptor, list_childre
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.artifacts.store import CREATED, BlobSource, OnBytes, StoreWriter
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import VersionExists
+from goldsmith.base.errors import RepositoryError, VersionExists
 
 PARALLEL = 4
 """Blobs that are sent at the same time."""
@@ -40,6 +40,9 @@ class Transfer:
     def size(self) -> int:
         """Bytes that are to be sent."""
         return sum(blob.size for blob in self.missing)
+
+
+Watch = Callable[[Transfer], OnBytes]
 
 
 def plan_transfer(version: Version, source: Repository, target: Repository) -> Transfer:
@@ -92,19 +95,18 @@ def _by_age(source: Repository, referrers: Sequence[Descriptor]) -> list[Descrip
     return sorted(referrers, key=read_time)
 
 
-def copy_version(
-    version: Version, source: Repository, target: Repository, *, on_bytes: OnBytes | None = None
-) -> Transfer:
+def copy_version(version: Version, source: Repository, target: Repository, *, watch: Watch | None = None) -> Transfer:
     """Copy a version with all that belongs to it into another repository; tells what had to be sent.
 
-    :param on_bytes: called with the bytes done so far, of `Transfer.size`; from several threads, one at a time.
+    :param watch: called with the plan before anything is sent; what it returns is told the bytes done so far, of
+        `Transfer.size`, by several threads, one at a time: `lambda plan: events.watch(f"push {version}", plan.size)`.
     :raises VersionNotFound: the source has it no longer.
     :raises VersionExists: the target has another version of that name.
     :raises RepositoryDamaged: a blob of the source is not what its name promises; nothing can be seen of the copy.
     """
     with source.store.open_reading(), target.store.open_writer() as writer:
         plan = _plan(version, source, target, writer)
-        _copy_blobs(plan, source, writer, _Progress(on_bytes))
+        _copy_blobs(plan, source, writer, _Progress(watch(plan) if watch else None), [source, target])
         manifests = {entry.digest: source.store.read_blob(entry) for entry in (plan.image, *plan.referrers)}
         for content in manifests.values():
             writer.add_bytes(MANIFEST_TYPE, content)
@@ -129,14 +131,25 @@ push = copy_version
 pull = copy_version
 
 
-def _copy_blobs(plan: Transfer, source: Repository, writer: StoreWriter, progress: _Progress) -> None:
+def _copy_blobs(
+    plan: Transfer, source: Repository, writer: StoreWriter, progress: _Progress, both: Sequence[Repository]
+) -> None:
     name = plan.version.name
     neighbours = _list_neighbours(plan, source)
 
     def copy(blob: Descriptor) -> None:
         writer.copy_blob(name, blob, _make_source(source, blob, neighbours), progress.watch(blob.digest))
 
-    _spread(copy, sorted(plan.missing, key=lambda blob: -blob.size))  # the largest first: none is left for the end
+    def stop() -> None:
+        progress.stop()
+        for repository in both:
+            repository.store.stopping.set()
+
+    try:
+        _spread(copy, sorted(plan.missing, key=lambda blob: -blob.size), stop)  # the largest first: none comes late
+    finally:
+        for repository in both:
+            repository.store.stopping.clear()
 
 
 def _make_source(source: Repository, blob: Descriptor, neighbours: dict[Digest, list[str]]) -> BlobSource:
@@ -158,18 +171,29 @@ def _list_neighbours(plan: Transfer, source: Repository) -> dict[Digest, list[st
     return found
 
 
+class _Stopped(RepositoryError):
+    """Ends the work of other threads when one has failed, or the whole was interrupted."""
+
+
 class _Progress:
-    """Adds up what several threads have done."""
+    """Adds up what several threads have done, and ends them."""
 
     def __init__(self, on_bytes: OnBytes | None) -> None:
         self._on_bytes = on_bytes
         self._done: dict[Digest, int] = {}
         self._lock = threading.Lock()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let every thread end at its next piece."""
+        self._stopped = True
 
     def watch(self, digest: Digest) -> OnBytes:
         """Return what is told of one blob."""
 
         def tell(done: int) -> None:
+            if self._stopped:
+                raise _Stopped("the transfer was broken off")
             with self._lock:
                 self._done[digest] = done
                 if self._on_bytes is not None:
@@ -178,12 +202,18 @@ class _Progress:
         return tell
 
 
-def _spread(work: Callable[[Descriptor], _R], items: Sequence[Descriptor]) -> list[_R]:
+def _spread(
+    work: Callable[[Descriptor], _R], items: Sequence[Descriptor], stop: Callable[[], None] | None = None
+) -> list[_R]:
     """Do something to each of many, several at a time. After a failure nothing more is begun."""
     with ThreadPoolExecutor(PARALLEL) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
-            return [future.result() for future in futures]
+            for future in as_completed(futures):
+                future.result()
         except BaseException:
+            if stop is not None:
+                stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return [future.result() for future in futures]
