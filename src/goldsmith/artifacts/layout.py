@@ -30,6 +30,9 @@ from goldsmith.base.files import open_lock, sync_directory, write_atomic
 PIECE = 1 << 20
 LAYOUT_FILE = render_canonical_json({"imageLayoutVersion": "1.0.0"})
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DOCKER = "application/vnd.docker.distribution.manifest"
+_WITH_CHILDREN = frozenset((MANIFEST_TYPE, INDEX_TYPE, f"{_DOCKER}.v2+json", f"{_DOCKER}.list.v2+json"))
+"""Manifests, other tools' too, whose blobs must not be removed."""
 WAIT = 60.0
 """Seconds to wait for another process that changes the index; it takes milliseconds."""
 PRUNE_WAIT = 5.0
@@ -98,7 +101,7 @@ class Layout:
 
     @contextmanager
     def open_reading(self) -> Iterator[None]:
-        """Keep blobs from being pruned while the block runs. Where no lock can be made, nobody can prune either."""
+        """Keep blobs from being pruned while the block runs, where we may lock; where not, one that goes is missed."""
         with ExitStack() as stack:
             if self._own.is_dir():
                 with suppress(PermissionError, OSError):
@@ -126,6 +129,9 @@ class Layout:
 
     def _read_names(self) -> dict[tuple[str, str], Descriptor]:
         return list_names(self.read_index())
+
+    def prefetch(self, manifests: Sequence[Descriptor]) -> None:
+        """Do nothing: what is here is read quickly."""
 
     def list_referrers(self, subject: Descriptor, kind: str = "") -> list[Descriptor]:
         """Return manifests that belong to another one, those of one artifact type or all, in the order they came."""
@@ -206,7 +212,7 @@ class Layout:
                 continue
             seen.add(descriptor.digest)
             yield descriptor
-            if descriptor.media_type in (MANIFEST_TYPE, INDEX_TYPE):
+            if descriptor.media_type in _WITH_CHILDREN:
                 try:
                     with self._open_blob(descriptor) as blob:  # whoever removes has locked all readers out already
                         pending += list_children(blob.read())
@@ -283,7 +289,8 @@ class Layout:
         """
         with suppress(LockTaken), open_lock(self._own / "writers.lock", timeout=wait):
             left_over = sorted(self._incoming.glob("*/*"))
-            self._remove_unnamed([path.name for path in left_over])
+            with suppress(RepositoryDamaged):
+                self._remove_unnamed([path.name for path in left_over])
             for path in left_over:
                 path.unlink(missing_ok=True)
             for folder in self._incoming.iterdir():
@@ -296,7 +303,7 @@ class Layout:
         marks = sorted(self._pruned.iterdir()) if self._pruned.is_dir() else []
         if not marks:
             return 0
-        with suppress(LockTaken), open_lock(self._own / "readers.lock", timeout=wait):
+        with suppress(LockTaken, RepositoryDamaged), open_lock(self._own / "readers.lock", timeout=wait):
             freed = self._remove_unnamed([mark.name for mark in marks])
             for mark in marks:
                 mark.unlink(missing_ok=True)
@@ -304,16 +311,18 @@ class Layout:
         return 0
 
     def _remove_unnamed(self, names: list[str]) -> int:
-        """Remove those of some blobs that the index does not lead to; none when a damaged manifest is in the way."""
+        """Remove those of some blobs that the index does not lead to, and return their bytes.
+
+        :raises RepositoryDamaged: a manifest cannot be read, so that it is not known what it leads to; none is removed.
+        """
         hexes = [name for name in names if DIGEST.fullmatch(f"sha256:{name}")]
+        named = {descriptor.digest for descriptor in self.list_references()} if hexes else set()
         freed = 0
-        with suppress(RepositoryDamaged):
-            named = {descriptor.digest for descriptor in self.list_references()} if hexes else set()
-            for path in [self._blobs / name for name in hexes if Digest(f"sha256:{name}") not in named]:
-                with suppress(FileNotFoundError):
-                    size = path.stat().st_size
-                    path.unlink()
-                    freed += size
+        for path in [self._blobs / name for name in hexes if Digest(f"sha256:{name}") not in named]:
+            with suppress(FileNotFoundError):
+                size = path.stat().st_size
+                path.unlink()
+                freed += size
         return freed
 
 

@@ -141,6 +141,10 @@ class RegistryStore:
 
     # --- blobs
 
+    def prefetch(self, manifests: Sequence[Descriptor]) -> None:
+        """Read some manifests, several at a time, and remember them."""
+        self.spread(self.read_blob, manifests)
+
     @contextmanager
     def open_blob(self, descriptor: Descriptor) -> Iterator[BlobReader]:
         """Read a blob; what is read is compared with its name."""

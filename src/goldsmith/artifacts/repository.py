@@ -236,7 +236,9 @@ class Repository:
 
     def _read_versions(self, name: str) -> Iterator[Version]:
         tags = [tag for tag in self.store.list_tags(name) if TAG.fullmatch(tag)]
-        for tag, image in self.store.read_tags(name, tags).items():
+        images = self.store.read_tags(name, tags)
+        self.store.prefetch(list(images.values()))
+        for tag, image in images.items():
             yield self._read_version(name, tag, image)
 
     def find_version(self, reference: str) -> Version | None:

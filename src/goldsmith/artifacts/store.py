@@ -167,6 +167,10 @@ class Store(Protocol):
         """Return manifests that belong to another one, those of one artifact type or all, in the order they came."""
         ...
 
+    def prefetch(self, manifests: Sequence[Descriptor]) -> None:
+        """Prepare for some manifests being read one by one."""
+        ...
+
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
         """Read a blob or manifest; what is read is compared with its name."""
         ...

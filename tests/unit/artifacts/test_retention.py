@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -173,6 +174,34 @@ def test_blobs_of_other_tools_stay(repository: Repository) -> None:
     assert stray.exists()
 
 
+def test_layers_that_images_of_other_tools_have_too_stay(repository: Repository) -> None:
+    """Docker's own manifests look like OCI's, under another name."""
+    first, _ = make(repository, 2)
+    with repository.store.open_writer() as writer, Layout(repository.path).open_index() as entries:
+        kind = "application/vnd.docker.distribution.manifest.v2+json"
+        layer = {"mediaType": "", "digest": first.layers[0].digest, "size": first.size}
+        foreign = writer.add_bytes(kind, json.dumps({"layers": [layer]}).encode())
+        entries.append({"mediaType": kind, "digest": foreign.digest, "size": foreign.size})
+    assert run_prune(repository, prune_last(repository)).versions == (first,)
+    assert repository.verify() == []
+    assert first.layers[0].digest.removeprefix("sha256:") in blobs(repository)
+
+
+def test_nothing_is_freed_while_it_is_not_known_what_is_needed(repository: Repository) -> None:
+    first, second = make(repository, 2)
+    path = repository.path / "blobs/sha256" / second.digest.removeprefix("sha256:")
+    whole = path.read_bytes()
+    plan = prune_last(repository)
+    path.write_bytes(whole[:-1])
+    before = blobs(repository)
+    assert run_prune(repository, plan).freed == 0
+    assert blobs(repository) == before
+    path.write_bytes(whole)
+    put(repository, "next")
+    assert blobs(repository) == referenced(repository)
+    assert first.layers[0].digest.removeprefix("sha256:") not in blobs(repository)
+
+
 def test_a_reader_reads_on_and_the_next_writer_removes(repository: Repository) -> None:
     first, second = make(repository, 2)
     layout = Layout(repository.path)
@@ -218,6 +247,47 @@ for number in range(12):
     else:
         put(repository, sys.argv[2], b"%d" % (number % 3))
 """
+
+
+PRUNE = """
+import os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from goldsmith.artifacts.repository import open_repository
+from goldsmith.artifacts.retention import PrunePolicy, plan_prune, run_prune
+
+repository, left = open_repository(Path(sys.argv[1])), int(sys.argv[2])
+plan = plan_prune(repository.list_versions(), [], (), PrunePolicy(keep_last=1), datetime(2026, 12, 31, tzinfo=UTC))
+
+def count(event, arguments):
+    global left
+    if event in ("os.remove", "os.rename", "os.rmdir", "os.utime") or (event == "open" and arguments[2] & os.O_CREAT):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+run_prune(repository, plan)
+"""
+
+
+def test_killed_at_every_change_of_a_file_while_it_prunes(repository: Repository) -> None:
+    root = Path(__file__).parents[3]
+    environment = {"PYTHONPATH": f"{root}/src:{root}"}
+    put(repository, "keep")
+    for step in range(1, 100, 2):
+        make(repository, 2)
+        before = len(repository.list_versions("debian"))
+        command = [sys.executable, "-c", PRUNE, str(repository.path), str(step)]
+        ended = subprocess.run(command, cwd=root, env=environment, check=False).returncode
+        assert repository.verify() == []
+        assert len(repository.list_versions("debian")) in (1, before)
+        put(repository, "keep")
+        run_prune(repository, prune_last(repository))
+        assert blobs(repository) == referenced(repository)
+        if ended == 0:
+            break
+    assert step > 15, "hardly anything was changed: the test proves nothing"
 
 
 def test_writers_readers_and_pruners_in_many_processes(repository: Repository) -> None:
