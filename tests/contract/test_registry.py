@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -181,6 +182,19 @@ def test_a_version_in_a_registry_never_changes(registry: RealRegistry, local: Re
     with pytest.raises(VersionExists):
         copy_version(registry_version, registry.open(), other)
     assert local.get_version("debian-12-docker") == registry_version
+
+
+def test_a_name_that_was_taken_meanwhile_is_not_taken_away(registry: RealRegistry) -> None:
+    remote = registry.open()
+    first = put(remote)
+    image = remote.get_image(first)
+    with remote.store.open_writer() as writer, ExitStack() as stack:
+        names = stack.enter_context(writer.open_names())
+        names.set(first.name, "20261123.2", image)
+        second = put(registry.open(), content=b"2")
+        with pytest.raises(VersionExists, match=r"has another debian-12-docker:20261123\.2"):
+            stack.close()
+    assert registry.open().list_versions() == [first, second]
 
 
 def test_versions_are_pruned_in_a_registry(registry: RealRegistry) -> None:

@@ -175,22 +175,24 @@ class Http:
         body: bytes | None = None,
         stream: bool = False,
         expect: tuple[int, ...] = (200,),
+        timeout: float | None = None,
     ) -> Answer:
         """Send one request, signed in if that is asked for.
 
         :param url: a path from `/v2/` on, or a whole URL that the registry has given.
         :param scope: what it is about, as token servers are asked for it: `repository:web/debian:pull,push`.
         :param expect: statuses that are answers and no errors.
+        :param timeout: seconds, where an answer takes longer than others.
         :raises RegistryUnreachable: there is no answer, or one that may be better the next time.
         :raises RegistryRefused: we may not.
         :raises RegistryError: any other status.
         """
         url = urljoin(self._find_base(), url)
         signed = self._authorize(url, scope)
-        answer = self._send_as(method, url, {**(headers or {}), **signed}, body, stream)
+        answer = self._send_as(method, url, {**(headers or {}), **signed}, body, stream, timeout)
         if answer.status == 401 and self._sign_in(answer, scope, tried=bool(signed)):
             signed = self._authorize(url, scope)
-            answer = self._send_as(method, url, {**(headers or {}), **signed}, body, stream)
+            answer = self._send_as(method, url, {**(headers or {}), **signed}, body, stream, timeout)
         if answer.status in expect:
             return answer
         raise self._explain(method, url, answer)
@@ -206,9 +208,11 @@ class Http:
             except RegistryUnreachable as error:
                 patience.wait(error)
 
-    def _send_as(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, stream: bool) -> Answer:
+    def _send_as(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, stream: bool, timeout: float | None
+    ) -> Answer:
         given = {"Accept-Encoding": "identity", **headers}
-        response = self._request(method, url, headers=given, data=body, stream=stream)
+        response = self._request(method, url, headers=given, data=body, stream=stream, timeout=timeout)
         if stream and response.ok:
             return Answer(response.status_code, response.headers, response.url, stream=Stream(self, response))
         return Answer(response.status_code, response.headers, response.url, self._read(response))
@@ -219,11 +223,11 @@ class Http:
         except requests.RequestException as error:
             raise self.explain_failure(error) from error
 
-    def _request(self, method: str, url: str, **given: Any) -> requests.Response:
+    def _request(self, method: str, url: str, *, timeout: float | None = None, **given: Any) -> requests.Response:
         verify: bool | str = str(self.options.ca_file) if self.options.ca_file is not None else True
         try:
             return self._session.request(
-                method, url, verify=verify, timeout=self.options.timeout, auth=_leave_alone, **given
+                method, url, verify=verify, timeout=timeout or self.options.timeout, auth=_leave_alone, **given
             )
         except (requests.RequestException, OSError) as error:
             raise self.explain_failure(error) from error

@@ -78,10 +78,10 @@ class Layout:
 
     def create(self) -> None:
         """Make an empty layout where there is none."""
-        with _explained(self.path):
+        with explain_write_errors(self.path):
             self._blobs.mkdir(parents=True, exist_ok=True)
             self._incoming.mkdir(parents=True, exist_ok=True)
-        with _explained(self.path), self._index_lock():
+        with explain_write_errors(self.path), self._index_lock():
             if not (self.path / "oci-layout").exists():
                 write_atomic(self.path / "oci-layout", LAYOUT_FILE)
             if not self.has_index():
@@ -240,7 +240,7 @@ class Layout:
         return gone, self._remove_left_over(wait)
 
     def _mark_pruned(self, digests: set[Digest]) -> None:
-        with _explained(self.path):
+        with explain_write_errors(self.path):
             self._pruned.mkdir(exist_ok=True)
             for digest in digests:
                 (self._pruned / self.blob_path(digest).name).touch()
@@ -436,7 +436,7 @@ class Writer:
         """Add a blob out of another store, also in place of a damaged one; from several threads at once."""
         path = self._partial / blob.digest.removeprefix("sha256:")
         if source.open_rest is not None and blob.size > PIECE and partial.lock(path, self._stack):
-            with _explained(self._layout.path):
+            with explain_write_errors(self._layout.path):
                 partial.fetch(path, blob, source, on_bytes or _ignore)
             self._fetched.append((blob, path))
             return
@@ -468,7 +468,7 @@ class Writer:
     def open_blob(self) -> Iterator[NewBlob]:
         """Write a blob whose digest is known at its end only; without `keep_as` it is gone when the block ends."""
         temporary = self._folder / secrets.token_hex(8)
-        with _explained(self._layout.path):
+        with explain_write_errors(self._layout.path):
             self._folder.mkdir(exist_ok=True)
             try:
                 with temporary.open("xb") as file:
@@ -503,7 +503,7 @@ def _ignore(_done: int) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn what a full, read-only or forbidden file system answers into our error."""
     try:
         yield

@@ -27,8 +27,8 @@ from goldsmith.base.errors import RepositoryDamaged
 
 CHUNK = 16 << 20
 """Bytes sent at once: what is lost at most when a connection breaks, and what is held in memory for each transfer."""
-LARGEST_MANIFEST = 4 << 20
-"""Bytes; registries take no larger ones (distribution-spec, "Pushing Manifests")."""
+COMMIT_TIME = 900.0
+"""Seconds that a registry may take to put a whole blob into its place: some copy it, in a store of objects far away."""
 _ACCEPT = ", ".join(
     [
         MANIFEST_TYPE, INDEX_TYPE, "application/vnd.docker.distribution.manifest.v2+json",
@@ -252,7 +252,10 @@ class Registry:
                 upload.location = answer.resolve_location()
                 upload.offset += len(piece)
                 tell(upload.offset)
-        self.http.send("PUT", _with_digest(upload.location, blob), scope=_push(image), body=b"", expect=(201, 204))
+        self.http.send(
+            "PUT", _with_digest(upload.location, blob), scope=_push(image), body=b"", expect=(201, 204),
+            timeout=COMMIT_TIME,
+        )  # fmt: skip
 
     def _resume(self, image: str, upload: _Upload | None) -> _Upload | None:
         """Ask how much of an upload has arrived; None when the registry knows nothing of it any more.

@@ -20,6 +20,7 @@ from typing import BinaryIO, TypeVar
 
 from goldsmith.artifacts.credentials import find_credentials
 from goldsmith.artifacts.http import RegistryError, RegistryOptions
+from goldsmith.artifacts.layout import explain_write_errors
 from goldsmith.artifacts.manifest import (
     INDEX_TYPE,
     MANIFEST_TYPE,
@@ -287,7 +288,7 @@ class RegistryWriter:
         """Write a blob whose digest is known at its end only; without `keep_as` it is gone when the block ends."""
         path = self._folder / secrets.token_hex(8)
         try:
-            with path.open("x+b") as file:
+            with explain_write_errors(self._folder), path.open("x+b") as file:
                 yield SpooledBlob(path, file)
         finally:
             path.unlink(missing_ok=True)
@@ -321,6 +322,7 @@ class RegistryWriter:
             self._send_manifest(image, manifest)
         for image, subject, referrer in names.attached:
             self._list_referrer(image, subject, referrer)
+        self._check_free(names)  # once more: sending has taken its time
         for image, tag in names.removed:
             self._store.registry.delete_manifest(self._store.get_path(image), tag)
         for (image, tag), manifest in names.tags.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from goldsmith.artifacts.record import MEDIA_TYPE as RECORD_TYPE
 from goldsmith.artifacts.record import BuildRecord, parse_record, parse_time, render_record, render_time
 from goldsmith.artifacts.store import CREATED, SCHEME, BlobReader, Names, OnBytes, Store, StoreWriter
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionNotFound
+from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionExists, VersionNotFound
 
 if TYPE_CHECKING:
     from goldsmith.artifacts.http import RegistryOptions
@@ -46,6 +46,7 @@ BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
 VERSION = "org.opencontainers.image.version"
 NAME = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")
+_ATTEMPTS = 4
 _REFERENCE = re.compile(rf"(?:image:)?(?P<name>{NAME.pattern}):[A-Za-z0-9_.-]+")
 TAG = re.compile(r"(?P<day>\d{8})\.(?P<number>[1-9]\d*)")
 
@@ -153,7 +154,16 @@ class RepositoryWriter:
         return layer
 
     def put(self, new: NewVersion) -> Version:
-        """Store a version under the next free number of its day. Image and record appear in one step."""
+        """Store a version under the next free number of its day. Image and record appear in one step.
+
+        :raises VersionExists: others took each number that was tried; only a registry, which has no locks, can do that.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(VersionExists):
+                return self._put(new)
+        return self._put(new)
+
+    def _put(self, new: NewVersion) -> Version:
         name = check_name(new.name)
         day = (new.day or new.record.finished.astimezone(UTC).date()).strftime("%Y%m%d")
         config = self._writer.add_bytes(CONFIG_TYPE, render_config(_make_config(new)))
