@@ -47,6 +47,7 @@ BASE_DIGEST = "org.opencontainers.image.base.digest"
 VERSION = "org.opencontainers.image.version"
 NAME = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")
 _ATTEMPTS = 4
+"""Numbers that are tried for a version in a registry."""
 _REFERENCE = re.compile(rf"(?:image:)?(?P<name>{NAME.pattern}):[A-Za-z0-9_.-]+")
 TAG = re.compile(r"(?P<day>\d{8})\.(?P<number>[1-9]\d*)")
 
