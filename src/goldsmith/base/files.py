@@ -89,7 +89,7 @@ def has_lock_holder(path: Path) -> bool:
     return False
 
 
-def _describe_entry(path: Path) -> JsonValue:
+def describe_entry(path: Path) -> JsonValue:
     """Everything about an entry that can change what a playbook does with it: kind, permission bits, content."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
@@ -103,12 +103,12 @@ def _describe_entry(path: Path) -> JsonValue:
 
 def digest_tree(root: Path, *, ignore: frozenset[str] = frozenset({".git", "__pycache__"})) -> Digest:
     """Return a digest of a file or folder: names, kinds, permission bits and contents, never times or owners."""
-    entries: dict[str, JsonValue] = {"": _describe_entry(root)}
+    entries: dict[str, JsonValue] = {"": describe_entry(root)}
     if root.is_dir():
         for directory, folders, files in os.walk(root):
             folders[:] = sorted(folder for folder in folders if folder not in ignore)
             for name in [*folders, *files]:
                 path = Path(directory, name)
                 if name not in ignore:
-                    entries[str(path.relative_to(root))] = _describe_entry(path)
+                    entries[str(path.relative_to(root))] = describe_entry(path)
     return digest_json(entries)

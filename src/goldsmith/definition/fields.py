@@ -132,7 +132,11 @@ def _api_host(value: Any) -> str:
     return text
 
 
-def _packages(value: Any) -> tuple[str, ...]:
+def read_packages(value: Any) -> tuple[str, ...]:
+    """Return the names of packages.
+
+    :raises ValueError: it is no list, or something in it cannot be a package's name.
+    """
     if not isinstance(value, list | tuple):
         raise ValueError(f"is {_kind(value)}, not a list")
     wrong = [item for item in value if not isinstance(item, str) or not PACKAGE.match(item)]
@@ -160,6 +164,6 @@ Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema
 Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 Disk = Annotated[DiskSize, BeforeValidator(_disk), WithJsonSchema({"type": "string", "pattern": "^[^:]+:[0-9.]+$"})]
 Directory = Annotated[PurePosixPath, BeforeValidator(_directory), WithJsonSchema({"type": "string", "pattern": "^/"})]
-Packages = Annotated[tuple[str, ...], BeforeValidator(_packages)]
+Packages = Annotated[tuple[str, ...], BeforeValidator(read_packages)]
 ApiHost = Annotated[str, BeforeValidator(_api_host)]
 SecretText = Annotated[Secret, BeforeValidator(_secret), WithJsonSchema({"type": "string", "writeOnly": True})]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +29,10 @@ TEMPLATE_FORM = "a template of other variables in vars.yml and vault.yml, and of
 REFERENCE = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*\s*\}\}\s*\Z")
 PATH_VARIABLES = ("proxmox_ca_file", "ssh_key_file", "repository")
 """Variables in which `~` is the user's home."""
+
+
+UNRENDERED = ("layers",)
+"""Variables that hold variables for Ansible: it is Ansible that renders their templates."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,10 @@ class _Loading:
     def load(self) -> Image:
         """Return the image; it is to be used only when there are no problems."""
         self._collect()
-        self._check_playbook()
         self._check_names()
         resolver = Resolver(self.given, self._defaults(), self.surroundings.environment)
         variables = self._validate(self._resolve_known(resolver), resolver)
+        self._check_playbooks(variables)
         self._check_together(variables)
         self._check_ca_file(variables)
         return Image(
@@ -129,11 +133,15 @@ class _Loading:
         self.problems.append(Problem(origin.file, origin.line, message, accepted))
         self.faulty.add(name)
 
-    def _check_playbook(self) -> None:
-        playbook = self.directory / PLAYBOOK_FILE
-        if not playbook.is_file():
-            reason = "is no file" if playbook.exists() else "does not exist"
-            self.problems.append(Problem(playbook, 0, reason, "an Ansible playbook with `hosts: all`"))
+    def _check_playbooks(self, variables: Variables) -> None:
+        if "layers" in self.faulty:
+            return
+        layers = [layer.playbook for layer in variables.layers if layer.playbook is not None]
+        for named in layers if variables.layers else [PurePosixPath(PLAYBOOK_FILE)]:
+            playbook = self.directory / named
+            if not playbook.is_file():
+                reason = "is no file" if playbook.exists() else "does not exist"
+                self.problems.append(Problem(playbook, 0, reason, "an Ansible playbook with `hosts: all`"))
 
     def _check_names(self) -> None:
         for name, given in self.given.items():
@@ -145,6 +153,9 @@ class _Loading:
         """Return the known variables that are given and can be rendered; an empty one has its default."""
         values: dict[str, Any] = {}
         for name in (known for known in KNOWN if known in self.given and self.given[known].value is not None):
+            if name in UNRENDERED:
+                values[name] = render_for_ansible(self.given[name])
+                continue
             try:
                 values[name] = resolver.resolve(name)
             except RenderError as error:

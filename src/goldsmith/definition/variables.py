@@ -25,6 +25,7 @@ from goldsmith.definition.fields import (
     VmId,
 )
 from goldsmith.definition.hygiene import Limits, Reasons, Users
+from goldsmith.definition.layers import PERIOD_FORM, Layers, Period
 from goldsmith.definition.values import (
     API_USER,
     CIDR_FORM,
@@ -186,6 +187,21 @@ class Variables(BaseModel):
         "~/.ssh/id_ed25519.pub",
         otherwise="your own ~/.ssh/id_ed25519.pub (or id_ecdsa.pub, id_rsa.pub); where there is none, a key pair is "
         "made in .goldsmith/",
+    )
+    layers: Layers = _known(
+        "Stages of the provisioning, each built upon the one before and kept on the node: when something changes, only "
+        "the layers from there on are built again. The playbook of a layer has `hosts: all`, like playbook.yml.",
+        "a list of mappings: exactly one of playbook (a path in the image's folder), role and apps (a list of "
+        "packages); and, where wanted, name, variables and refresh_after",
+        [{"name": "tools", "apps": ["curl", "git"]}, {"role": "docker"}, {"playbook": "accounts.yml"}],
+        default=(),
+        otherwise="playbook.yml, divided after the packages that it installs first, where that is safe",
+    )
+    refresh_after: Period | None = _known(
+        "How old a layer of packages may become before it is built again, so that it gets newer ones.",
+        PERIOD_FORM,
+        "7d",
+        otherwise="it is built again only when something that it is made of has changed, or with --refresh",
     )
     ansible_strategy: Annotated[str, Matching(STRATEGY, "is not a strategy's name")] = _known(
         "Ansible's strategy. mitogen_linear is the fastest; linear is Ansible's own, for modules that mitogen breaks.",

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, digest_file, digest_json
 from goldsmith.base.errors import DefinitionError
-from goldsmith.base.files import digest_tree
+from goldsmith.base.files import describe_entry, digest_tree
 from goldsmith.definition.source import load_document
 from goldsmith.provision.play import Play
 from goldsmith.provision.workspace import read_ansible_cfg
@@ -40,18 +40,23 @@ LARGEST_TEXT = 1 << 20
 
 def digest_content(play: Play) -> Digest:
     """Return the digest of all content of a play. Where the project lies does not matter."""
+    entries: dict[str, JsonValue] = {name: describe_entry(path) for name, path in list_content(play).items()}
+    return digest_json({"files": entries, "requirements": describe_requirements(play)})
+
+
+def list_content(play: Play) -> dict[str, Path]:
+    """Return every file, folder and link that a play's content consists of, by its path seen from the project."""
     image = play.playbook.parent
     roots = [*_list_top(image), *(play.project / name for name in SHARED), *_list_configured(play.project)]
-    entries: dict[str, JsonValue] = {}
+    found: dict[str, Path] = {}
     waiting = [root for root in roots if os.path.lexists(root)]
     while waiting:
         root = waiting.pop()
-        name = os.path.relpath(root, play.project)
-        if name not in entries:
-            entries[name] = _digest(root)
-            waiting += _list_led_to(root, play)
-    entries["requirements"] = _describe_requirements(play)
-    return digest_json(entries)
+        entries = {os.path.relpath(path, play.project): path for path in _list_entries(root)}
+        fresh = {name: path for name, path in entries.items() if name not in found}
+        found |= fresh
+        waiting += _list_led_to(fresh.values(), play)
+    return found
 
 
 def _list_configured(project: Path) -> list[Path]:
@@ -66,23 +71,25 @@ def _list_top(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name not in IGNORED_AT_TOP and not path.name.startswith(TEXTS)]
 
 
-def _digest(root: Path) -> JsonValue:
-    """Digest a file or folder; of a folder of roles, each role without the texts about it."""
-    if root.name != "roles" or not root.is_dir():
-        return digest_tree(root, ignore=IGNORED)
-    roles = [path for path in root.iterdir() if path.name not in IGNORED]
-    return {
-        role.name: {part.name: digest_tree(part, ignore=IGNORED) for part in _list_top(role)}
-        if role.is_dir() and not role.is_symlink()
-        else digest_tree(role)
-        for role in roles
-    }
+def _list_entries(root: Path) -> Iterator[Path]:
+    """Yield a file or folder and all in it; of a folder of roles, each role without the texts about it."""
+    if root.name != "roles" or not root.is_dir() or root.is_symlink():
+        yield from _walk(root)
+        return
+    yield root
+    for role in root.iterdir():
+        if role.name in IGNORED:
+            continue
+        yield role
+        if role.is_dir() and not role.is_symlink():
+            for part in _list_top(role):
+                yield from _walk(part)
 
 
-def _list_led_to(root: Path, play: Play) -> list[Path]:
+def _list_led_to(paths: Iterable[Path], play: Play) -> list[Path]:
     """List what is elsewhere and is reached from here: targets of links, `../` paths in YAML files."""
     found = []
-    for path in _walk(root):
+    for path in paths:
         if path.is_symlink():
             found.append(path.resolve())
         elif path.suffix in (".yml", ".yaml") and path.is_file() and path.stat().st_size <= LARGEST_TEXT:
@@ -99,7 +106,7 @@ def _walk(root: Path) -> Iterator[Path]:
     if root.is_dir() and not root.is_symlink():
         for directory, folders, files in os.walk(root):
             folders[:] = [name for name in folders if name not in IGNORED]
-            yield from (Path(directory, name) for name in [*folders, *files])
+            yield from (Path(directory, name) for name in [*folders, *files] if name not in IGNORED)
 
 
 def _list_upwards(file: Path, play: Play) -> list[Path]:
@@ -108,8 +115,8 @@ def _list_upwards(file: Path, play: Play) -> list[Path]:
     return [(start / found[0]).resolve() for found in UPWARDS.finditer(text) for start in starts]
 
 
-def _describe_requirements(play: Play) -> JsonValue:
-    """Describe what requirements.yml lists, with what of it is installed."""
+def describe_requirements(play: Play) -> JsonValue:
+    """Return what requirements.yml lists, with what of it is installed."""
     file = play.project / "requirements.yml"
     try:
         listed = load_document(file).value if file.is_file() else None

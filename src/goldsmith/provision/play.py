@@ -18,6 +18,12 @@ class Play:
     variables: Mapping[str, Any] = field(default_factory=dict)
     """Extra variables: plain values, unrendered Jinja, and `Secret`s (nested too), which reach Ansible by a file."""
     strategy: str = "mitogen_linear"
+    text: str = ""
+    """What is run in the playbook's place, as if it stood in its folder; empty: the playbook as it is."""
+
+    def read_text(self) -> str:
+        """Return what is run."""
+        return self.text or self.playbook.read_text(encoding="utf-8", errors="replace")
 
 
 @dataclass(frozen=True)

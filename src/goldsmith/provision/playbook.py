@@ -191,7 +191,7 @@ def _configure(run: Run) -> RunnerConfig:
         private_data_dir=str(workspace.root),
         project_dir=str(play.project),
         host_cwd=str(play.project),
-        playbook=str(play.playbook),
+        playbook=str(workspace.playbook),
         inventory=str(workspace.inventory),
         fact_cache_type="memory",
         quiet=True,
@@ -202,7 +202,7 @@ def _configure(run: Run) -> RunnerConfig:
     config.env = build_ansible_environment(workspace, play, run.strategy) | own
     config.command = [
         sys.executable, "-P", str(LAUNCH), "-i", str(workspace.inventory), "-e", f"@{workspace.variables}",
-        str(play.playbook),
+        str(workspace.playbook),
     ]  # fmt: skip
     return config
 

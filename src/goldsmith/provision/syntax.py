@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from goldsmith.base.errors import DefinitionError, Problem, ProgramTimedOut, ProvisionError
 from goldsmith.base.process import Argument, Completed, run
+from goldsmith.provision.mirror import find_original
 from goldsmith.provision.play import Play
 from goldsmith.provision.strategy import Strategy
 from goldsmith.provision.workspace import Workspace, build_ansible_environment, open_workspace, render_inventory
@@ -36,8 +38,9 @@ def check_syntax(play: Play, *, host: str = "") -> None:
     with open_workspace(play) as workspace:
         workspace.write("inventory.yml", render_inventory(host or STAND_IN, {"ansible_connection": "local"}))
         done = _run_ansible(play, workspace, "--list-hosts" if host else "--syntax-check")
-    if done.returncode:
-        raise DefinitionError([find_problem(play, done.stdout + done.stderr)])
+        problem = find_problem(play, done.stdout + done.stderr) if done.returncode else None
+        if problem is not None:
+            raise DefinitionError([replace(problem, file=find_original(problem.file, play, workspace.root))])
     if host and f"\n      {host}\n" not in done.stdout + "\n":
         accepted = "hosts: all"
         raise DefinitionError([Problem(play.playbook, _find_line(play.playbook, "hosts:"), NO_PLAY, accepted)])
@@ -46,7 +49,7 @@ def check_syntax(play: Play, *, host: str = "") -> None:
 def _run_ansible(play: Play, workspace: Workspace, what: str) -> Completed:
     argv: list[Argument] = [
         sys.executable, "-P", "-m", "ansible", "playbook", what,
-        "-i", workspace.inventory, "-e", f"@{workspace.variables}", play.playbook,
+        "-i", workspace.inventory, "-e", f"@{workspace.variables}", workspace.playbook,
     ]  # fmt: skip
     environment = build_ansible_environment(workspace, play, Strategy("linear"))
     try:

@@ -5,6 +5,7 @@ DIR/                    mode 0700, in TMPDIR; removed whatever happens
   variables.yml         extra variables, secrets in clear (mode 0600, as every file here)
   ansible.cfg           empty; used where the project has none, so that ~/.ansible.cfg changes no image
   env/settings          ansible-runner's own
+  mirror/               the project, where a playbook is run that is no file in it, see `mirror`
   tmp/                  Ansible's local temporary files; mitogen's sockets
   s/                    ssh's sockets (elsewhere where DIR's path is too long for a socket)
 """
@@ -26,6 +27,7 @@ from typing import Any
 from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import build_environment
 from goldsmith.provision.access import Access
+from goldsmith.provision.mirror import place_playbook
 from goldsmith.provision.play import Play
 from goldsmith.provision.processes import MARK, end_marked
 from goldsmith.provision.strategy import Strategy
@@ -53,6 +55,8 @@ class Workspace:
 
     root: Path
     sockets: Path
+    playbook: Path
+    """What is run."""
 
     @property
     def mark(self) -> str:
@@ -92,7 +96,7 @@ def open_workspace(play: Play) -> Iterator[Workspace]:
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp")))
             (root / SOCKETS).symlink_to(sockets)  # for who removes it when we are killed
         sockets.mkdir(mode=0o700, exist_ok=True)
-        workspace = Workspace(root, sockets)
+        workspace = Workspace(root, sockets, place_playbook(play, root))
         workspace.temporary.mkdir(mode=0o700)
         workspace.write("variables.yml", render_variables(split_variables(play.variables)[0]))
         workspace.write("ansible.cfg", "")

@@ -35,7 +35,7 @@ def play(tmp_path: Path) -> Play:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "w", tmp_path / "w" / "s")
+    return Workspace(tmp_path / "w", tmp_path / "w" / "s", tmp_path / "playbook.yml")
 
 
 def test_only_we_can_read_it_and_nothing_is_left(play: Play) -> None:

@@ -1,0 +1,111 @@
+"""A playbook is divided in two where that is safe: the packages that it installs first, and everything else.
+
+Installing is what takes long and changes seldom; so who changes the rest need not wait for it. Safe means that nothing
+of the first part reaches the second but by the guest: no registered variables, handlers, roles, or imported playbooks.
+In each part the other's lines are empty, so that what Ansible says of a line is true of the user's file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from goldsmith.base.errors import DefinitionError
+from goldsmith.definition.source import Document, parse_document
+
+INSTALLING = frozenset({"apt", "package", "dnf", "yum", "apk", "apt_repository", "apt_key", "deb822_repository", "pip"})
+"""Modules whose work is packages."""
+PLAY_KEYS = frozenset(
+    {
+        "name", "hosts", "become", "become_user", "become_method", "gather_facts", "vars", "vars_files", "environment",
+        "any_errors_fatal", "strategy", "tags", "tasks", "module_defaults", "collections",
+    }
+)  # fmt: skip
+TASK_KEYS = frozenset(
+    {
+        "name", "become", "become_user", "when", "loop", "with_items", "vars", "environment", "retries", "delay",
+        "tags", "changed_when", "failed_when", "args",
+    }
+)  # fmt: skip
+"""What a task of the first part may have: nothing that is heard of later."""
+ANCHOR = re.compile(r"(?m)(^|[\s\[{,:])[&*][A-Za-z0-9_-]+(\s|$|[,\]}])")
+BOUND = re.compile(r"\b(playbook_dir|ansible_play_\w+|ansible_run_tags|ansible_skip_tags)\b")
+"""What tells a part from the whole."""
+
+
+def split_playbook(file: Path) -> tuple[str, ...]:
+    """Return the two parts of a playbook as texts, or one where it is not divided.
+
+    :raises DefinitionError: the file cannot be read, or is no YAML.
+    """
+    text = file.read_text(encoding="utf-8")
+    try:
+        document = parse_document(text, file)
+    except DefinitionError:
+        return (text,)  # Ansible says what is wrong with it
+    count = _count_installing(document, text)
+    return _divide(document, text, count) if count else (text,)
+
+
+def _count_installing(document: Document, text: str) -> int:
+    """Return how many tasks at the beginning only install packages; 0 where a division would not be safe."""
+    plays = document.value
+    if not isinstance(plays, list) or not plays or ANCHOR.search(text) or BOUND.search(text):
+        return 0
+    if any(not isinstance(play, Mapping) or "hosts" not in play for play in plays):
+        return 0
+    tasks = plays[0].get("tasks")
+    if not set(plays[0]) <= PLAY_KEYS or not isinstance(tasks, list):
+        return 0
+    count = next((number for number, task in enumerate(tasks) if not _is_installing(task)), len(tasks))
+    return count if count < len(tasks) or len(plays) > 1 else 0
+
+
+def _is_installing(task: Any) -> bool:
+    if not isinstance(task, Mapping):
+        return False
+    modules = [str(key).removeprefix("ansible.builtin.") for key in task if key not in TASK_KEYS]
+    return len(modules) == 1 and modules[0] in INSTALLING
+
+
+def _divide(document: Document, text: str, count: int) -> tuple[str, ...]:
+    lines, tasks = text.splitlines(), document.value[0]["tasks"]
+    starts = [_find_dash(lines, document.lines.get((0, "tasks", number), 0)) for number in range(len(tasks))]
+    if 0 in starts or len(set(starts)) < len(starts) or not _is_block(lines, starts):
+        return (text,)
+    play_end = _find_play_end(document, lines)
+    tasks_end = _find_tasks_end(document, play_end)
+    later_plays = range(play_end, len(lines) + 1)
+    if count == len(tasks):
+        return _blank(lines, later_plays), _blank(lines, range(1, play_end))
+    installing, others = range(starts[0], starts[count]), range(starts[count], tasks_end)
+    return _blank(lines, others, later_plays), _blank(lines, installing)
+
+
+def _find_dash(lines: Sequence[str], line: int) -> int:
+    """Return the line of a list item's dash, which may stand above its first key; 0 where there is none."""
+    while 0 < line <= len(lines) and not lines[line - 1].lstrip().startswith("-"):
+        line -= 1
+    return max(line, 0)
+
+
+def _find_play_end(document: Document, lines: Sequence[str]) -> int:
+    """Return the line after the first play."""
+    return _find_dash(lines, document.lines[(1,)]) if len(document.value) > 1 else len(lines) + 1
+
+
+def _find_tasks_end(document: Document, play_end: int) -> int:
+    """Return the line after the last task of the first play: where its next key stands, or the next play."""
+    begin = document.lines[(0, "tasks")]
+    return min([play_end, *(line for key in document.value[0] if (line := document.lines[(0, key)]) > begin)])
+
+
+def _is_block(lines: Sequence[str], starts: Sequence[int]) -> bool:
+    """Tell whether each item begins its own line, at one indentation."""
+    return len({len(lines[start - 1]) - len(lines[start - 1].lstrip()) for start in starts}) == 1
+
+
+def _blank(lines: Sequence[str], *ranges: range) -> str:
+    return "".join("\n" if any(n in part for part in ranges) else f"{line}\n" for n, line in enumerate(lines, 1))
