@@ -1,7 +1,9 @@
-"""Keys and passwords: a build's throw-away key, and what goldsmith makes for a project whose owner has given none."""
+"""Keys and passwords: the key of builds, and what goldsmith makes for a project whose owner has given none."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.image import Image
 
+BUILD_KEY = "goldsmith-build"
+"""Comment of the build key."""
 ROUNDS = 200_000
 """Of SHA-512 crypt: about a tenth of a second for who checks one password, ages for who tries many."""
 
@@ -35,6 +39,33 @@ def make_key_pair(private: Path, comment: str) -> str:
 def read_public_key(private: Path) -> str:
     """Return the public line beside a private key."""
     return private.with_name(private.name + ".pub").read_text(encoding="utf-8").strip()
+
+
+@dataclass(frozen=True)
+class BuildKey:
+    """The key that opens build guests, and nothing else: sealing takes it out of every image."""
+
+    private: Path
+    public: str
+    """Its line for authorized_keys."""
+
+    @property
+    def fingerprint(self) -> str:
+        """As ssh-keygen shows it: `SHA256:...` (RFC 4716 calls the data that is digested the key blob)."""
+        blob = base64.b64decode(self.public.split()[1])
+        return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def ensure_build_key(state: Path) -> BuildKey:
+    """Return the key of builds of this user; it is made once, because finished layers let nobody else in.
+
+    :param state: goldsmith's own directory on this machine.
+    """
+    private = state / "build-key" / "id_ed25519"
+    private.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open_lock(private.parent / "lock", timeout=30, what="the key of builds"):
+        public = read_public_key(private) if private.exists() else make_key_pair(private, BUILD_KEY)
+    return BuildKey(private, public)
 
 
 def ensure_credentials(image: Image) -> Credentials:

@@ -1,0 +1,147 @@
+"""The key of each layer: everything that can change it, by name, so that a miss can say what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from goldsmith.base.digest import Digest, JsonValue, digest_bytes, digest_json, render_canonical_json
+from goldsmith.base.errors import DefinitionError
+from goldsmith.base.files import describe_entry, write_atomic
+from goldsmith.base.secrets import Secret, find_secrets
+from goldsmith.build.scripts import read_script
+from goldsmith.definition.image import Image
+from goldsmith.definition.source import UnsafeText, VaultText, parse_document
+from goldsmith.provision.inputs import Inputs, find_inputs
+from goldsmith.provision.play import Play
+from goldsmith.provision.stages import Stage
+from goldsmith.provision.tools import read_tool_versions
+
+REVISION = 1
+"""Of how layers are made; one more when that changes what is in them."""
+BASE, BEFORE = "the base image", "the layer before"
+
+
+@dataclass(frozen=True)
+class LayerKey:
+    """A layer's key, and what it is made of."""
+
+    name: str
+    key: Digest
+    inputs: Mapping[str, str]
+    """A short text for each input, by what a person calls it: `file images/lxc/motd.j2`, `variable apps`."""
+    outside: str = ""
+    """Why its result must not be used again; empty where it may be."""
+    installs_packages: bool = False
+    refresh_after: int | None = None
+    """Seconds."""
+
+
+def make_keys(stages: Sequence[Stage], base: Digest, secret: bytes) -> tuple[LayerKey, ...]:
+    """Return the keys of an image's layers.
+
+    :param base: digest of the base image.
+    :param secret: what digests of secrets are made with, so that nobody can guess those from a record.
+    """
+    keys: list[LayerKey] = []
+    for stage in stages:
+        before = {BASE: str(base)} if not keys else {BEFORE: str(keys[-1].key)}
+        keys.append(_make_key(stage, before, secret))
+    return tuple(keys)
+
+
+def _make_key(stage: Stage, before: Mapping[str, str], secret: bytes) -> LayerKey:
+    found = find_inputs(stage.play)
+    inputs = {**before, **_describe_tools(stage.play), **_describe_inputs(stage.play, found, secret)}
+    key = digest_json({"revision": REVISION, "inputs": sorted(inputs.items())})
+    return LayerKey(stage.name, key, inputs, found.outside, stage.installs_packages, stage.refresh_after)
+
+
+def _describe_tools(play: Play) -> dict[str, str]:
+    tools = {f"tool {name}": version for name, version in read_tool_versions().items() if name != "ansible-runner"}
+    ours = digest_bytes(read_script("prepare.sh").encode())
+    return {**tools, "strategy": play.strategy, "goldsmith's preparation of guests": str(ours)}
+
+
+def _describe_inputs(play: Play, found: Inputs, secret: bytes) -> dict[str, str]:
+    files = {f"file {name}": str(digest_json(describe_entry(path))) for name, path in found.files.items()}
+    variables = {f"variable {name}": _describe_value(value, secret) for name, value in found.variables.items()}
+    other = {"requirements.yml": str(digest_json(found.requirements))} if found.requirements else {}
+    return {"its playbook": str(_digest_text(play)), **files, **variables, **other}
+
+
+def _digest_text(play: Play) -> Digest:
+    """Digest what a playbook says; comments and the place of lines are nothing that it says."""
+    text = play.read_text()
+    try:
+        return digest_json(_to_plain(parse_document(text, play.playbook).value))
+    except (DefinitionError, ValueError, TypeError):
+        return digest_bytes(text.encode())
+
+
+def _describe_value(value: Any, secret: bytes) -> str:
+    data = render_canonical_json(_to_plain(value))
+    if any(True for _ in find_secrets([value])):
+        return "hmac-sha256:" + hmac.new(secret, data, hashlib.sha256).hexdigest()
+    return str(digest_bytes(data))
+
+
+def _to_plain(value: Any) -> JsonValue:
+    """Return a value as JSON in which values of different kinds never meet."""
+    match value:
+        case Secret():
+            return {"secret": value.reveal()}
+        case UnsafeText():
+            return {"unsafe": value.text}
+        case VaultText():
+            return {"vault": value.text}
+        case Mapping():
+            return [[_to_plain(key), _to_plain(item)] for key, item in value.items()]
+        case list() | tuple() | set() | frozenset():
+            return {"list": [_to_plain(item) for item in value]}
+        case None | bool() | int() | float() | str():
+            return value
+    return {type(value).__name__: str(value)}
+
+
+def ensure_secret(image: Image) -> bytes:
+    """Return the project's own secret for digests of secrets; it is made once and kept in `.goldsmith/`."""
+    file = image.private / "digest-key"
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(file, secrets.token_hex(32) + "\n", mode=0o600)
+    return bytes.fromhex(file.read_text(encoding="ascii").strip())
+
+
+def describe_keys(keys: Iterable[LayerKey]) -> JsonValue:
+    """Return keys as they are recorded with a version."""
+    return [{"name": key.name, "key": key.key, "inputs": dict(key.inputs)} for key in keys]
+
+
+def parse_keys(value: Any) -> tuple[LayerKey, ...]:
+    """Parse what `describe_keys` has rendered; nothing where there is nothing, or a later goldsmith has written it."""
+    try:
+        return tuple(LayerKey(str(one["name"]), Digest(one["key"]), dict(one["inputs"])) for one in value)
+    except (TypeError, KeyError, ValueError):
+        return ()
+
+
+def compare_inputs(now: LayerKey, before: LayerKey | None) -> list[str]:
+    """Return what has changed since a layer was built, as a person calls it; empty where nothing has."""
+    if before is None:
+        return ["it was never built"]
+    changed = [name for name, text in now.inputs.items() if before.inputs.get(name) != text]
+    gone = [name for name in before.inputs if name not in now.inputs]
+    return [*(_word(name, before, now) for name in changed), *(f"{name} is gone" for name in gone)]
+
+
+def _word(name: str, before: LayerKey, now: LayerKey) -> str:
+    if name not in before.inputs:
+        return f"{name} is new"
+    if name.startswith("tool "):
+        return f"{name}: {before.inputs[name]} became {now.inputs[name]}"
+    return f"{name} has changed"
