@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import DefinitionError, NotOurs
+from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
+from goldsmith.build.cache.guests import Checkpoint
 from goldsmith.build.facts import POOL, GuestFacts, NodeFacts, find_base_storage
+from goldsmith.build.play import make_play
 from goldsmith.build.steps import (
+    CopyGuest,
     CreateGuest,
+    DropLayers,
     DumpGuest,
     EnsureBase,
+    KeepLayer,
     Place,
     PlaceTemplate,
     Provision,
     RemoveGuest,
+    ReuseGuest,
     Seal,
     StartGuest,
     Step,
@@ -25,6 +33,7 @@ from goldsmith.build.steps import (
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
 from goldsmith.definition.values import CIDR_FORM, GIB, DiskSize
+from goldsmith.provision.stages import Stage, list_stages
 
 START_TIMEOUT = 180.0
 DEFAULT_DISK = 8
@@ -33,34 +42,135 @@ NOTHING_RESERVED = Reserved(frozenset(), frozenset())
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What is to be done for one image, in order."""
+    """What is to be done for one image, in order; nothing where it is `current`."""
 
     image: Image
     node: str
     kind: str
     steps: tuple[Step, ...]
+    stages: tuple[Stage, ...]
     keep: bool = False
     """Whether the build guest stays, also when the build fails."""
+    keeps_layers: bool = False
+    """Whether finished layers are kept."""
+    current: Version | None = None
+    """The version that is there already, where nothing has changed."""
+    since: int | None = None
+    """When the oldest of the layers that are used again was built, in seconds since 1970; None: there are none."""
 
 
 def plan_build(
-    image: Image, facts: NodeFacts, *, reserved: Reserved = NOTHING_RESERVED, keep: bool = False
+    image: Image,
+    facts: NodeFacts,
+    *,
+    layering: Layering | None = None,
+    reserved: Reserved = NOTHING_RESERVED,
+    keep: bool = False,
 ) -> BuildPlan:
     """Decide how an image is built on a node.
 
+    :param layering: its layers, and what of them is finished; without it, nothing is.
     :param reserved: what the inventory's servers have; a build guest never gets any of it.
     :raises NotOurs: the vmid or address that the image names belongs to somebody, or no vmid of the pool is free.
     :raises DefinitionError: the address cannot work on this node.
     """
-    places = choose_places(image, facts, reserved, image.variables.temp_vmid)
-    return BuildPlan(image, facts.node, facts.kind, tuple(_list_steps(image, facts, places, keep)), keep)
+    layering = layering or Layering(stages=_list_stages(image))
+    if is_current(layering) and not keep:
+        steps: tuple[Step, ...] = (_place_template(image, facts),)
+        return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, current=layering.current)
+    start = choose_start(image.name, layering, keep=keep)
+    keeps_layers = layering.keeps and not keep and len(layering.stages) > 1
+    steps = tuple(_list_steps(image, facts, layering, start, reserved, keep=keep, keeps_layers=keeps_layers))
+    since = start.checkpoint.since if start.checkpoint is not None else None
+    return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, keep, keeps_layers, since=since)
 
 
-def _list_steps(image: Image, facts: NodeFacts, places: tuple[Place, ...], keep: bool) -> Iterable[Step]:
+def _list_stages(image: Image) -> tuple[Stage, ...]:
+    return list_stages(make_play(image), image.variables.layers, image.variables.refresh_after)
+
+
+def _list_steps(
+    image: Image,
+    facts: NodeFacts,
+    layering: Layering,
+    start: Start,
+    reserved: Reserved,
+    *,
+    keep: bool,
+    keeps_layers: bool,
+) -> Iterable[Step]:
     variables = image.variables
     yield EnsureBase(storage=variables.proxmox_storage, wanted=variables.base_image, reason=_explain_base(image, facts))
+    yield from _list_beginnings(image, facts, layering, start, reserved)
+    yield StartGuest(timeout=START_TIMEOUT, reason="Ansible works over ssh, with a key for builds alone")
+    yield from _list_layers(layering, start, keeps_layers=keeps_layers)
+    yield Seal(reason="an image must not carry keys, ids, logs or caches of the guest it was made in")
+    yield StopGuest(reason="a stopped guest's dump is consistent")
+    yield DumpGuest(storage=facts.dump_storage, compress=facts.compress, reason="the guest becomes an archive")
+    yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
+    yield _place_template(image, facts)
+    yield RemoveGuest(keep=keep, has_layers=keeps_layers, reason=_explain_end(keep=keep, keeps_layers=keeps_layers))
+
+
+def _explain_end(*, keep: bool, keeps_layers: bool) -> str:
+    if keep:
+        return "--keep"
+    return "the next build goes on from its layers" if keeps_layers else "it has served its purpose"
+
+
+def _place_template(image: Image, facts: NodeFacts) -> PlaceTemplate:
+    directory = image.variables.dump_dir or facts.template_directory
+    return PlaceTemplate(directory=directory, name=image.name, reason=f"{image.name}-<date>.tar.zst, never overwritten")
+
+
+def _list_layers(layering: Layering, start: Start, *, keeps_layers: bool) -> Iterable[Step]:
+    """List what is built of the layers; the last one is not kept, as nothing is built upon it but the version."""
+    last = len(layering.stages) - 1
+    for index in range(start.done, last + 1):
+        stage = layering.stages[index]
+        name = stage.name if last else ""
+        reason = explain_layer(layering, index, start) if layering.keys else f"strategy {stage.play.strategy}"
+        yield Provision(playbook=stage.play.playbook, index=index, layer=name, reason=reason)
+        if keeps_layers and index < last and not (layering.keys and layering.keys[index].outside):
+            yield KeepLayer(layer=name, index=index, timeout=START_TIMEOUT, reason="the next build may go on from here")
+
+
+def _list_beginnings(
+    image: Image, facts: NodeFacts, layering: Layering, start: Start, reserved: Reserved
+) -> Iterable[Step]:
+    """List how the build guest comes to be: one that has finished layers, a copy of such a one, or a new one."""
+    checkpoint, wanted = start.checkpoint, image.variables.temp_vmid
+    if checkpoint is not None and start.is_own and wanted in (None, checkpoint.vmid):
+        yield ReuseGuest(
+            layer=checkpoint.layer,
+            vmid=checkpoint.vmid,
+            snapshot=checkpoint.snapshot,
+            reason=explain_layer(layering, start.done - 1, start),
+        )
+        return
+    dropped = _choose_dropped(image, layering, start)
+    for vmid in dropped:
+        why = "the vmid is wanted" if vmid == wanted else "nothing in it can be used any more"
+        yield DropLayers(vmid=vmid, reason=f"guest {vmid}: {why}")
+    free = replace(facts, vmids=facts.vmids - frozenset(dropped))
+    places = choose_places(image, free, reserved, wanted)
+    if checkpoint is not None and checkpoint.vmid not in dropped:
+        yield _copy_guest(image, facts, places, start, checkpoint)
+    else:
+        yield _create_guest(image, facts, places)
+
+
+def _choose_dropped(image: Image, layering: Layering, start: Start) -> list[int]:
+    """Return the guests with layers that go: the image's own without any use, and whichever has the wanted vmid."""
+    idle = [guest for guest in layering.cache if not guest.in_use]
+    own = [guest.vmid for guest in idle if guest.image == image.name and layering.keeps and start.checkpoint is None]
+    in_the_way = [guest.vmid for guest in idle if guest.vmid == image.variables.temp_vmid]
+    return list(dict.fromkeys([*own, *in_the_way]))
+
+
+def _create_guest(image: Image, facts: NodeFacts, places: tuple[Place, ...]) -> CreateGuest:
     disk = choose_disk(image)
-    yield CreateGuest(
+    return CreateGuest(
         places=places,
         hostname=choose_hostname(image),
         storage=disk.storage,
@@ -69,17 +179,23 @@ def _list_steps(image: Image, facts: NodeFacts, places: tuple[Place, ...], keep:
         gateway=choose_gateway(image, facts),
         reason=f"vmid {places[0].vmid}, {places[0].address}, on {facts.node}",
     )
-    yield StartGuest(timeout=START_TIMEOUT, reason="Ansible works over ssh, with a key made for this build")
-    yield Provision(
-        playbook=image.playbook, strategy=variables.ansible_strategy, reason=f"strategy {variables.ansible_strategy}"
+
+
+def _copy_guest(
+    image: Image, facts: NodeFacts, places: tuple[Place, ...], start: Start, checkpoint: Checkpoint
+) -> CopyGuest:
+    return CopyGuest(
+        layer=checkpoint.layer,
+        source=checkpoint.vmid,
+        snapshot=checkpoint.snapshot,
+        places=places,
+        hostname=choose_hostname(image),
+        bridge=facts.bridge,
+        gateway=choose_gateway(image, facts),
+        since=checkpoint.since,
+        done=start.done,
+        reason=f"it has the same layers; vmid {places[0].vmid}, {places[0].address}",
     )
-    yield Seal(reason="an image must not carry keys, ids, logs or caches of the guest it was made in")
-    yield StopGuest(reason="a stopped guest's dump is consistent")
-    yield DumpGuest(storage=facts.dump_storage, compress=facts.compress, reason="the guest becomes an archive")
-    yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
-    directory = variables.dump_dir or facts.template_directory
-    yield PlaceTemplate(directory=directory, name=image.name, reason=f"{image.name}-<date>.tar.zst, never overwritten")
-    yield RemoveGuest(keep=keep, reason="--keep" if keep else "it has served its purpose")
 
 
 def _explain_base(image: Image, facts: NodeFacts) -> str:

@@ -53,6 +53,42 @@ class CreateGuest(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DropLayers(Step):
+    """Remove a guest that keeps layers which are of no use any more, or whose vmid is wanted."""
+
+    form = "remove outdated layers"
+    vmid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReuseGuest(Step):
+    """Go on in the guest that keeps the image's finished layers."""
+
+    form = "go on from layer {layer}"
+    layer: str
+    vmid: int
+    snapshot: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyGuest(Step):
+    """Go on in a copy of a guest that keeps the same layers of another image."""
+
+    form = "copy layer {layer} from guest {source}"
+    layer: str
+    source: int
+    snapshot: str
+    places: tuple[Place, ...]
+    hostname: str
+    bridge: str
+    gateway: IPv4Address
+    since: int
+    """When the oldest layer in it was built, in seconds since 1970."""
+    done: int
+    """How many layers it has."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartGuest(Step):
     """Start it and wait until it lets the build key in."""
 
@@ -62,11 +98,28 @@ class StartGuest(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Provision(Step):
-    """Run the playbook on it."""
+    """Run a layer's playbook on it. `index` counts the layers from 0."""
 
     form = "playbook {playbook.name}"
     playbook: Path
-    strategy: str
+    index: int = 0
+    layer: str = ""
+    """Empty where the image has one layer only."""
+
+    @property
+    def title(self) -> str:
+        """Say which layer it is, where there are several."""
+        return f"layer {self.layer}" if self.layer else super().title
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepLayer(Step):
+    """Keep what has been finished, as a snapshot of the stopped guest, and start it again."""
+
+    form = "keep layer {layer}"
+    layer: str
+    index: int
+    timeout: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +168,15 @@ class RemoveGuest(Step):
     """Destroy the build guest, and everything else that the build needed only while it ran."""
 
     keep: bool = False
+    """Whether it is to stay as it is, running."""
+    has_layers: bool = False
+    """Whether it is to stay, stopped, for the layers that it keeps."""
 
     form = "remove the build guest"
 
     @property
     def title(self) -> str:
         """Say what becomes of the guest."""
-        return "keep the build guest" if self.keep else super().title
+        if self.keep:
+            return "keep the build guest"
+        return "give the guest with the layers back" if self.has_layers else super().title

@@ -1,0 +1,92 @@
+"""Reading what is known of an image's layers: its stages, their keys, the versions there are, and the node's guests."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from goldsmith.artifacts.repository import Repository, Version, open_repository
+from goldsmith.artifacts.revocation import find_revocation
+from goldsmith.base.digest import Digest
+from goldsmith.base.errors import VersionNotFound
+from goldsmith.base.files import write_atomic
+from goldsmith.build.actions.base import digest_on_node
+from goldsmith.build.cache.choose import Layering
+from goldsmith.build.cache.guests import list_cache
+from goldsmith.build.cache.keys import LayerKey, ensure_secret, make_keys, parse_keys
+from goldsmith.build.credentials import BuildKey
+from goldsmith.build.facts import Site, find_base_storage
+from goldsmith.build.plan import choose_disk
+from goldsmith.definition.image import Image
+from goldsmith.provision.stages import Stage
+from goldsmith.pve.storage import Volume, find_newest
+
+RECORDED = "layers"
+"""Where a build record has the keys (`BuildRecord.extra`)."""
+CAN_SNAPSHOT = frozenset({"btrfs", "zfspool", "lvmthin", "rbd"})
+"""Types of storages that make snapshots of containers' disks (PVE 8.4, PVE::Storage::volume_has_feature)."""
+
+
+def read_layering(
+    image: Image, site: Site, stages: tuple[Stage, ...], key: BuildKey, *, state: Path, refresh: bool = False
+) -> Layering:
+    """Read what a build of an image can go on from.
+
+    :param state: goldsmith's own directory on this machine.
+    """
+    base = find_base(image, site)
+    keys = make_keys(stages, digest_base(site, base, state), ensure_secret(image)) if base is not None else ()
+    before, current = read_newest(image)
+    is_same = bool(keys) and bool(before) and before[-1].key == keys[-1].key
+    storage = site.node.storage.get_storage(choose_disk(image).storage)
+    return Layering(
+        stages=stages,
+        keys=keys,
+        cache=tuple(list_cache(site)),
+        opened_by=key.fingerprint,
+        before=before,
+        current=current if is_same else None,
+        now=time.time(),
+        refresh=refresh,
+        keeps=storage.type in CAN_SNAPSHOT,
+    )
+
+
+def find_base(image: Image, site: Site) -> Volume | None:
+    """Find the base image on the node, as `ensure_appliance` would choose it; None where it must be downloaded."""
+    wanted = image.variables.base_image
+    storage = find_base_storage(wanted, image.variables.proxmox_storage)
+    return find_newest(wanted, site.node.storage.list_content(storage, "vztmpl"))
+
+
+def digest_base(site: Site, base: Volume, state: Path) -> Digest:
+    """Return the digest of a base image, remembered by its volume id, size and time as the node tells them."""
+    file = state / "bases.json"
+    name = f"{site.name} {base.volid} {base.size} {base.created}"
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        known = dict(json.loads(file.read_text(encoding="utf-8")))
+    if name not in known:
+        known[name] = digest_on_node(site, site.node.storage.get_template_directory(base.storage) / base.name)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(file, json.dumps(known))
+    return Digest(known[name])
+
+
+def read_newest(image: Image) -> tuple[tuple[LayerKey, ...], Version | None]:
+    """Return the keys that the newest version of an image was made of, and the version; one that was revoked is none."""
+    repository = open_repository(image.repository)
+    version = repository.find_version(image.name)
+    if version is None:
+        return (), None
+    return read_keys(repository, version), None if find_revocation(repository, version) else version
+
+
+def read_keys(repository: Repository, version: Version) -> tuple[LayerKey, ...]:
+    """Return the keys that a version was made of; none where nobody has recorded them."""
+    try:
+        return parse_keys(repository.read_record(version).extra.get(RECORDED))
+    except VersionNotFound:
+        return ()
