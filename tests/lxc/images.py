@@ -12,7 +12,7 @@ from pathlib import Path
 from goldsmith.base.events import Event, Events
 from goldsmith.build.facts import GuestNetwork, Site
 from goldsmith.build.journal import MARK
-from goldsmith.build.run import Built, prepare_build, run_build
+from goldsmith.build.run import Built, Wishes, prepare_build, run_build
 from goldsmith.cli.site import locate_logs
 from goldsmith.definition.image import Image
 from goldsmith.definition.load import Surroundings, load_image
@@ -92,10 +92,12 @@ class Workshop:
             self.directory, Surroundings({"TEMPLATE_PASSWORD": PASSWORD, **environment}, self.project, None)
         )
 
-    def build(self, image: Image | None = None, *, keep: bool = False) -> Built:
+    def build(self, image: Image | None = None, *, keep: bool = False, refresh: bool = False) -> Built:
         events = Events(self.told.append, *self.listeners)
         image = image or self.load()
-        plan = prepare_build(image, self.site, state=self.state, events=events, keep=keep)
+        plan = prepare_build(
+            image, self.site, state=self.state, events=events, wishes=Wishes(keep=keep, refresh=refresh)
+        )
         return run_build(plan, site=self.site, events=events, state=self.state, log=self.log)
 
     def find_leftovers(self) -> list[str]:

@@ -69,6 +69,11 @@ class Version:
     """What it was built on: the name of a version, of a file, of a volume."""
 
     @property
+    def day(self) -> str:
+        """The day in its tag: `20261123`."""
+        return self.tag.partition(".")[0]
+
+    @property
     def number(self) -> int:
         """Its number among the versions of its day."""
         return _tag_key(self.tag)[1]

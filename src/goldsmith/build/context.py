@@ -7,13 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from goldsmith.artifacts.record import Package
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import Digest
+from goldsmith.base.errors import GuestError
 from goldsmith.base.events import Events, LogLine
-from goldsmith.build.credentials import Credentials
+from goldsmith.build.cache.keys import LayerKey, ensure_secret, make_keys
+from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site
 from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import Journal
@@ -34,7 +37,8 @@ class Build:
     journal: Journal
     undo: Undo
     events: Events
-    credentials: Credentials
+    key: BuildKey
+    """Opens the build guest."""
     log: Path
     """Ansible's whole output goes there."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -59,6 +63,20 @@ class Build:
     def image(self) -> Image:
         """The image that is built."""
         return self.plan.image
+
+    @cached_property
+    def keys(self) -> tuple[LayerKey, ...]:
+        """Those of the layers, now that the base image is there.
+
+        :raises GuestError: they are not what was planned with: somebody has replaced the base image meanwhile.
+        """
+        keys = make_keys(self.plan.stages, self.base_digest.result(), ensure_secret(self.image))
+        if self.plan.since is not None and keys != self.plan.keys:
+            raise GuestError(
+                f"{self.base.volid} was replaced while the build began, so its layers cannot be used again",
+                hint="run the command again",
+            )
+        return keys
 
     @property
     def seconds(self) -> float:

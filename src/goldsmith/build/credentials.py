@@ -78,6 +78,11 @@ def ensure_credentials(image: Image) -> Credentials:
         return Credentials(_ensure_hash(image, password), ssh_key, tuple(notices))
 
 
+def has_credentials(image: Image) -> bool:
+    """Tell whether the image was built here before, so that `ensure_credentials` makes nothing."""
+    return (image.private / f"{image.name}.shadow").exists()
+
+
 def _ensure_password(image: Image, notices: list[str]) -> Secret:
     file = image.private / f"{image.name}.password"
     if not file.exists():

@@ -11,7 +11,7 @@ from goldsmith.base.errors import PveError
 from goldsmith.pve.client import NodeApi, Pve
 from goldsmith.pve.guests import Guest
 from goldsmith.pve.shell import Shell
-from goldsmith.pve.storage import Storage, find_appliance
+from goldsmith.pve.storage import Storage
 
 POOL = range(900, 1000)
 """The vmids from which one is chosen where none is given."""
@@ -91,8 +91,6 @@ class NodeFacts(GuestFacts):
     compress: str = "0"
     templates: frozenset[str] | None = None
     """File names of the templates in the storage of the base image; None: not known."""
-    appliances: frozenset[str] = frozenset()
-    """File names that the index offers for the image's base."""
     dump_storage: str
     template_directory: PurePosixPath
 
@@ -129,18 +127,9 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
         **vars(read_guest_facts(site)),
         compress=site.compress,
         templates=templates,
-        appliances=_read_appliances(site, base, templates),
         dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), site.file_storage or storage).name,
         template_directory=site.node.storage.get_template_directory(site.file_storage or storage),
     )
-
-
-def _read_appliances(site: Site, base: str, templates: frozenset[str]) -> frozenset[str]:
-    """Ask the index only where the storage does not settle it: reading it may cost the node a download."""
-    if base.rpartition("/")[2] in templates:
-        return frozenset()
-    found = find_appliance(base.rpartition("/")[2], site.node.storage.list_appliances())
-    return frozenset([found.template] if found else [])
 
 
 def _read_addresses(site: Site, guests: Iterable[Guest]) -> Iterable[IPv4Address]:

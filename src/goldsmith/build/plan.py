@@ -10,8 +10,8 @@ from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import DefinitionError, NotOurs
 from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
 from goldsmith.build.cache.guests import Checkpoint
+from goldsmith.build.cache.keys import LayerKey
 from goldsmith.build.facts import POOL, GuestFacts, NodeFacts, find_base_storage
-from goldsmith.build.play import make_play
 from goldsmith.build.steps import (
     CopyGuest,
     CreateGuest,
@@ -33,7 +33,7 @@ from goldsmith.build.steps import (
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
 from goldsmith.definition.values import CIDR_FORM, GIB, DiskSize
-from goldsmith.provision.stages import Stage, list_stages
+from goldsmith.provision.stages import Stage
 
 START_TIMEOUT = 180.0
 DEFAULT_DISK = 8
@@ -57,24 +57,25 @@ class BuildPlan:
     """The version that is there already, where nothing has changed."""
     since: int | None = None
     """When the oldest of the layers that are used again was built, in seconds since 1970; None: there are none."""
+    keys: tuple[LayerKey, ...] = ()
+    """Of the layers, where they were known."""
 
 
 def plan_build(
     image: Image,
     facts: NodeFacts,
+    layering: Layering,
     *,
-    layering: Layering | None = None,
     reserved: Reserved = NOTHING_RESERVED,
     keep: bool = False,
 ) -> BuildPlan:
     """Decide how an image is built on a node.
 
-    :param layering: its layers, and what of them is finished; without it, nothing is.
+    :param layering: its layers, and what of them is finished.
     :param reserved: what the inventory's servers have; a build guest never gets any of it.
     :raises NotOurs: the vmid or address that the image names belongs to somebody, or no vmid of the pool is free.
     :raises DefinitionError: the address cannot work on this node.
     """
-    layering = layering or Layering(stages=_list_stages(image))
     if is_current(layering) and not keep:
         steps: tuple[Step, ...] = (_place_template(image, facts),)
         return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, current=layering.current)
@@ -82,11 +83,9 @@ def plan_build(
     keeps_layers = layering.keeps and not keep and len(layering.stages) > 1
     steps = tuple(_list_steps(image, facts, layering, start, reserved, keep=keep, keeps_layers=keeps_layers))
     since = start.checkpoint.since if start.checkpoint is not None else None
-    return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, keep, keeps_layers, since=since)
-
-
-def _list_stages(image: Image) -> tuple[Stage, ...]:
-    return list_stages(make_play(image), image.variables.layers, image.variables.refresh_after)
+    return BuildPlan(
+        image, facts.node, facts.kind, steps, layering.stages, keep, keeps_layers, since=since, keys=layering.keys
+    )
 
 
 def _list_steps(
@@ -100,7 +99,12 @@ def _list_steps(
     keeps_layers: bool,
 ) -> Iterable[Step]:
     variables = image.variables
-    yield EnsureBase(storage=variables.proxmox_storage, wanted=variables.base_image, reason=_explain_base(image, facts))
+    yield EnsureBase(
+        storage=variables.proxmox_storage,
+        wanted=variables.base_image,
+        newest=layering.refresh and not start.done,
+        reason=_explain_base(image, facts),
+    )
     yield from _list_beginnings(image, facts, layering, start, reserved)
     yield StartGuest(timeout=START_TIMEOUT, reason="Ansible works over ssh, with a key for builds alone")
     yield from _list_layers(layering, start, keeps_layers=keeps_layers)
@@ -203,10 +207,8 @@ def _explain_base(image: Image, facts: NodeFacts) -> str:
     storage, wanted = find_base_storage(base, image.variables.proxmox_storage), base.rpartition("/")[2]
     if facts.templates is None:
         return f"from {storage}, or the appliance index"
-    if wanted in facts.templates:
+    if wanted in facts.templates or any(name.startswith(f"{wanted}_") for name in facts.templates):
         return f"{storage} has it"
-    if facts.appliances & facts.templates:
-        return f"{storage} has {', '.join(sorted(facts.appliances & facts.templates))}, the newest of the index"
     return f"{storage} lacks it; the appliance index is asked for it"
 
 

@@ -12,6 +12,7 @@ from goldsmith.build.credentials import Credentials
 from goldsmith.definition.image import Image
 from goldsmith.definition.variables import KNOWN, SECRETS
 from goldsmith.provision.play import Play
+from goldsmith.provision.stages import Stage, list_stages
 
 TELLING = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|private|api_?key", re.IGNORECASE)
 """Names whose values are not recorded, whatever they hold: an artifact may travel further than its definition."""
@@ -27,6 +28,17 @@ def make_play(image: Image, credentials: Credentials | None = None) -> Play:
     if credentials is not None:
         given |= {"template_password_hash": credentials.password_hash, "template_ssh_key": credentials.ssh_key}
     return Play(image.playbook, image.project, given, image.variables.ansible_strategy)
+
+
+def read_stages(image: Image, credentials: Credentials | None = None) -> tuple[Stage, ...]:
+    """Return the stages of an image's provisioning, each with its variables; see `make_play`."""
+    return list_stages(make_play(image, credentials), image.variables.layers, image.variables.refresh_after)
+
+
+def list_plays(image: Image) -> list[Play]:
+    """Return what Ansible is to check before a build: the playbook as it is written, or that of each layer."""
+    play = make_play(image)
+    return [stage.play for stage in list_stages(play, image.variables.layers)] if image.variables.layers else [play]
 
 
 def list_known(image: Image) -> dict[str, JsonValue]:

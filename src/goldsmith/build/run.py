@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from goldsmith.artifacts.repository import Version
+from goldsmith.artifacts.repository import Version, open_repository
 from goldsmith.base.events import Events, ImageBuilt, Notice
 from goldsmith.build.actions.base import ensure_base
-from goldsmith.build.actions.export import dump_guest, place_template, store_version
+from goldsmith.build.actions.export import dump_guest, ensure_template, place_template, store_version
 from goldsmith.build.actions.guest import create_guest, finish_guest, start_guest, stop_guest
+from goldsmith.build.actions.layers import copy_guest, drop_layers, keep_layer, reuse_guest
 from goldsmith.build.actions.provision import provision, seal
+from goldsmith.build.cache.read import read_layering
 from goldsmith.build.context import Build
-from goldsmith.build.credentials import ensure_credentials
+from goldsmith.build.credentials import ensure_build_key, ensure_credentials
 from goldsmith.build.facts import Site, read_facts
 from goldsmith.build.guest import has_answer
 from goldsmith.build.journal import open_journal
 from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
+from goldsmith.build.play import read_stages
 from goldsmith.build.steps import (
+    CopyGuest,
     CreateGuest,
+    DropLayers,
     DumpGuest,
     EnsureBase,
+    KeepLayer,
     PlaceTemplate,
     Provision,
     RemoveGuest,
+    ReuseGuest,
     Seal,
     StartGuest,
     Step,
@@ -34,6 +44,7 @@ from goldsmith.build.sweep import sweep_orphans
 from goldsmith.build.undo import Undo
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
+from goldsmith.provision.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -43,44 +54,94 @@ class Built:
     version: Version
     template: PurePosixPath
     seconds: float
+    is_new: bool = True
+    """Whether anything was built: nothing is where nothing has changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the command line asks of a build, besides the image."""
+
+    keep: bool = False
+    """The build guest is to stay, for somebody to look at."""
+    refresh: bool = False
+    """Layers of packages, and a package's base image, are to be as new as can be."""
 
 
 def prepare_build(
-    image: Image, site: Site, *, state: Path, events: Events, reserved: Reserved = NOTHING_RESERVED, keep: bool = False
+    image: Image,
+    site: Site,
+    *,
+    state: Path,
+    events: Events,
+    reserved: Reserved = NOTHING_RESERVED,
+    wishes: Wishes = Wishes(),
 ) -> BuildPlan:
-    """Remove what killed runs have left on the node, look at it, and plan.
+    """Remove what killed builds have left on the node, look at it, and plan.
 
     :param state: goldsmith's own directory for journals, on this machine.
     :raises NotOurs, DefinitionError, PveError: it cannot work; nothing was created.
     """
     sweep_orphans(site, state, events.about(image.name))
+    return look_and_plan(image, site, state=state, events=events, reserved=reserved, wishes=wishes)
+
+
+def look_and_plan(
+    image: Image, site: Site, *, state: Path, events: Events, reserved: Reserved, wishes: Wishes
+) -> BuildPlan:
+    """Look at a node and plan; nothing is changed on it.
+
+    :raises NotOurs, DefinitionError, PveError: it cannot work.
+    """
+    events = events.about(image.name)
+    stages = prepare_stages(image, events)
+    layering = read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=wishes.refresh)
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
     wanted = image.variables.temp_ip_address
     if wanted is not None and has_answer(str(wanted.ip)):  # the node knows its guests, not the other machines around
         facts = replace(facts, addresses=facts.addresses | {wanted.ip})
-    return plan_build(image, facts, reserved=reserved, keep=keep)
+    return plan_build(image, facts, layering, reserved=reserved, keep=wishes.keep)
 
 
-def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path) -> Built:
-    """Do all steps of a plan. Whatever happens, the guest, the dump and the keys it has made are gone afterwards.
-
-    :param log: file for Ansible's whole output.
-    :raises GoldsmithError: a step failed; the events have told which.
-    """
-    image, events = plan.image, events.about(plan.image.name)
+def prepare_stages(image: Image, events: Events) -> tuple[Stage, ...]:
+    """Return an image's stages, with the secrets that they are given; those are masked from here on."""
     events.masker.add(*image.secrets)
     credentials = ensure_credentials(image)
     events.masker.add(credentials.password_hash)
     for notice in credentials.notices:
         events.emit(Notice(message=notice))
+    return read_stages(image, credentials)
+
+
+def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path) -> Built:
+    """Do all steps of a plan. Whatever happens, the guest, the dump and the keys it has made are gone afterwards.
+
+    Finished layers stay, in a stopped guest.
+
+    :param log: file for Ansible's whole output; of several layers, each has one of its own beside it.
+    :raises GoldsmithError: a step failed; the events have told which.
+    """
+    image, events = plan.image, events.about(plan.image.name)
+    if plan.current is not None:
+        return _use_current(plan, plan.current, site, events)
     with open_journal(state, "build", site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
-        build = Build(plan, site, journal, undo, events, credentials, log)
+        build = Build(plan, site, journal, undo, events, ensure_build_key(state), log)
         for number, step in enumerate(plan.steps, start=1):
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:
                 outcome.result = run_step(step, build)
         built = Built(build.version, build.template, build.seconds)
     _announce(built, events)
     return built
+
+
+def _use_current(plan: BuildPlan, version: Version, site: Site, events: Events) -> Built:
+    """Build nothing, as nothing has changed; only a template that is no longer there is placed again."""
+    begun = time.monotonic()
+    repository = open_repository(plan.image.repository)
+    step = next(step for step in plan.steps if isinstance(step, PlaceTemplate))
+    template = ensure_template(step, repository, version, site, events)
+    events.emit(Notice(message=f"{version} is up to date: nothing that it is made of has changed"))
+    return Built(version, template, time.monotonic() - begun, is_new=False)
 
 
 def _announce(built: Built, events: Events) -> None:
@@ -96,27 +157,25 @@ def _announce(built: Built, events: Events) -> None:
     )
 
 
-def run_step(step: Step, build: Build) -> str:  # noqa: C901 - a table of contents, not logic
-    """Do one step and return a short word on what it came to."""
-    match step:
-        case EnsureBase():
-            return ensure_base(step, build)
-        case CreateGuest():
-            return create_guest(step, build)
-        case StartGuest():
-            return start_guest(step, build)
-        case Provision():
-            return provision(step, build)
-        case Seal():
-            return seal(step, build)
-        case StopGuest():
-            return stop_guest(step, build)
-        case DumpGuest():
-            return dump_guest(step, build)
-        case StoreVersion():
-            return store_version(step, build)
-        case PlaceTemplate():
-            return place_template(step, build)
-        case RemoveGuest():
-            return finish_guest(step, build)
-    raise TypeError(f"no action for {step!r}")
+ACTIONS: Mapping[type[Step], Callable[[Any, Build], str]] = {
+    EnsureBase: ensure_base,
+    DropLayers: drop_layers,
+    ReuseGuest: reuse_guest,
+    CopyGuest: copy_guest,
+    CreateGuest: create_guest,
+    StartGuest: start_guest,
+    Provision: provision,
+    KeepLayer: keep_layer,
+    Seal: seal,
+    StopGuest: stop_guest,
+    DumpGuest: dump_guest,
+    StoreVersion: store_version,
+    PlaceTemplate: place_template,
+    RemoveGuest: finish_guest,
+}
+"""How each kind of step is done. An action returns a short word on what it came to."""
+
+
+def run_step(step: Step, build: Build) -> str:
+    """Do one step."""
+    return ACTIONS[type(step)](step, build)

@@ -37,6 +37,8 @@ class EnsureBase(Step):
     form = "base image {wanted}"
     storage: str
     wanted: str
+    newest: bool = False
+    """Whether the index is asked for a newer one than the storage has."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from goldsmith.base.events import Events, Undone
 from goldsmith.base.files import open_lock
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Entry, find_orphans, read_entry
-from goldsmith.build.traces import remove_dumps, remove_guest, remove_template
+from goldsmith.build.traces import remove_dumps, remove_or_release, remove_template
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def sweep_orphans(site: Site, state: Path, events: Events) -> None:
 
 def _remove_traces(entry: Entry, whose: str, site: Site, events: Events) -> None:
     for vmid in entry.vmids:
-        if remove_guest(site, vmid, entry.run_id):
+        if remove_or_release(site, vmid, entry.run_id):
             events.emit(Undone(what=f"guest {vmid}, {whose}"))
     for volid in remove_dumps(site, entry.dump_storage, entry.run_id) if entry.dump_storage else []:
         events.emit(Undone(what=f"dump {volid}, {whose}"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from goldsmith.base.errors import ApiFailed
+from goldsmith.build.cache.guests import has_layers, release_guest
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import has_mark
 from goldsmith.pve.containers import ContainerConfig
@@ -36,6 +37,15 @@ def remove_guest(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bo
         raise
     site.node.tasks.wait(upid)
     return True
+
+
+def remove_or_release(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bool:
+    """End a run's guest: destroyed, or given back where it keeps finished layers; tell whether it was destroyed."""
+    if is_ours(site, vmid, run_id, late=late) and has_layers(site, vmid):
+        end_tasks(site, vmid)
+        release_guest(site, vmid)
+        return False
+    return remove_guest(site, vmid, run_id)
 
 
 def is_ours(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bool:

@@ -14,9 +14,12 @@ from goldsmith.artifacts.repository import open_repository
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed
 from goldsmith.base.events import Events, Notice, Undone
+from goldsmith.build.cache.choose import Layering
+from goldsmith.build.credentials import has_credentials
 from goldsmith.build.facts import read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
-from goldsmith.build.run import Built, prepare_build, run_build
+from goldsmith.build.play import read_stages
+from goldsmith.build.run import Built, Wishes, look_and_plan, prepare_build, run_build
 from goldsmith.build.trial.run import Tested
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document
@@ -36,9 +39,12 @@ UNKNOWN = "the node does not run: which templates it has, and which vmids and ad
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--check", is_flag=True, help="Show what would be done and why; nothing is started or changed.")
 @click.option("--keep", is_flag=True, help="Keep the build guest, also after a failure, and say how to enter it.")
+@click.option(
+    "--refresh", is_flag=True, help="Build layers of packages again, to have newer ones; look for a newer base."
+)
 @click.option("--test", is_flag=True, help="Test what was built; the template of a version that fails is taken away.")
 @pass_settings
-def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, test: bool) -> None:
+def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, refresh: bool, test: bool) -> None:
     """Build images: from playbook to version and template.
 
     An IMAGE is a folder under images/, named as `lxc` or `images/lxc`. Several are built one after the other, and all
@@ -49,12 +55,12 @@ def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, 
     versions that have passed; the exit code is 10 when one has failed.
     """
     if check:
-        check_images(images, settings, keep=keep)
+        check_images(images, settings, Wishes(keep=keep, refresh=refresh))
     else:
-        build_images(images, settings, keep=keep, test=test)
+        build_images(images, settings, Wishes(keep=keep, refresh=refresh), test=test)
 
 
-def build_images(named: tuple[str, ...], settings: Settings, *, keep: bool, test: bool) -> None:
+def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, test: bool) -> None:
     """Build images. What has been built is said even if a later image fails.
 
     :raises TestsFailed: one has not passed its tests.
@@ -67,7 +73,7 @@ def build_images(named: tuple[str, ...], settings: Settings, *, keep: bool, test
             reading.check()
             sites = _open_sites(reading, stack, events)
             # extend, and not one list at the end: what is done stays done when a later image fails
-            done.extend(build_image(image, reading, sites, events, keep=keep) for image in reading.images)
+            done.extend(build_image(image, reading, sites, events, wishes) for image in reading.images)
             if test:
                 tested.extend(test_built(done, Tester(settings.project, reading, sites, events)))
     finally:
@@ -104,10 +110,10 @@ def _open_sites(reading: Reading, stack: ExitStack, events: Events) -> Sites:
     return sites
 
 
-def build_image(image: Image, reading: Reading, sites: Sites, events: Events, *, keep: bool) -> Built:
+def build_image(image: Image, reading: Reading, sites: Sites, events: Events, wishes: Wishes) -> Built:
     """Build one image."""
     site, state, log = sites.of(image), state_directory(), choose_log(image)
-    plan = prepare_build(image, site, state=state, events=events, reserved=reading.reserved, keep=keep)
+    plan = prepare_build(image, site, state=state, events=events, reserved=reading.reserved, wishes=wishes)
     try:
         return run_build(plan, site=site, events=events, state=state, log=log)
     except GoldsmithError as error:
@@ -132,28 +138,36 @@ class Preview:
     """Whether the node was asked."""
 
 
-def check_images(named: tuple[str, ...], settings: Settings, *, keep: bool) -> None:
+def check_images(named: tuple[str, ...], settings: Settings, wishes: Wishes) -> None:
     """Show what building would do."""
     with open_events(settings) as (events, _):
         reading = read_images(find_directories(named, settings.project), settings)
         with open_syntax_checks(reading.images) as checks:
             collect_syntax(checks, reading)
         reading.check()
-        previews = [preview_image(image, reading, events, keep=keep) for image in reading.images]
+        previews = [preview_image(image, reading, events, wishes) for image in reading.images]
     if settings.json:
         say_document({"plans": [_describe(preview) for preview in previews]})
     else:
         say("\n\n".join(render_preview(preview) for preview in previews))
 
 
-def preview_image(image: Image, reading: Reading, events: Events, *, keep: bool) -> Preview:
-    """Plan an image by what can be known without starting anything."""
+def preview_image(image: Image, reading: Reading, events: Events, wishes: Wishes) -> Preview:
+    """Plan an image by what can be known without starting or making anything."""
     with open_running(image, events) as site:
-        if site is None:
-            facts = look_without_node(image)
+        if site is not None and has_credentials(image):
+            plan = look_and_plan(
+                image, site, state=state_directory(), events=events, reserved=reading.reserved, wishes=wishes
+            )
         else:
-            facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
-        return Preview(plan_build(image, facts, reserved=reading.reserved, keep=keep), site is not None)
+            variables, layering = image.variables, Layering(stages=read_stages(image))
+            facts = (
+                look_without_node(image)
+                if site is None
+                else read_facts(site, variables.proxmox_storage, variables.base_image)
+            )
+            plan = plan_build(image, facts, layering, reserved=reading.reserved, keep=wishes.keep)
+        return Preview(plan, site is not None)
 
 
 def render_preview(preview: Preview) -> str:

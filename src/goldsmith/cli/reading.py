@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldsmith.base.errors import DefinitionError, NotOurs, Problem
+from goldsmith.build.cache.choose import Layering
 from goldsmith.build.plan import choose_hostname, plan_build
-from goldsmith.build.play import make_play
+from goldsmith.build.play import list_plays, read_stages
 from goldsmith.cli.options import Settings
 from goldsmith.cli.site import look_without_node
 from goldsmith.definition.hosts import Reserved, check_not_reserved, load_reserved
@@ -88,7 +89,7 @@ def check_plan(image: Image, reserved: Reserved) -> None:
     :raises DefinitionError: it could not.
     """
     try:
-        plan_build(image, look_without_node(image), reserved=reserved)
+        plan_build(image, look_without_node(image), Layering(stages=read_stages(image)), reserved=reserved)
     except NotOurs as error:
         raise DefinitionError([Problem(image.vars_file, 0, error.message, error.hint)]) from error
 
@@ -98,7 +99,8 @@ def open_syntax_checks(images: Iterable[Image]) -> Iterator[list[Future[None]]]:
     """Let Ansible read the playbooks in the background; `result()` of each raises what it complains of."""
     with ThreadPoolExecutor(CHECKS_AT_ONCE, "syntax-check") as pool:
         try:
-            yield [pool.submit(check_syntax, make_play(image), host=choose_hostname(image)) for image in images]
+            plays = [(image, play) for image in images for play in list_plays(image)]
+            yield [pool.submit(check_syntax, play, host=choose_hostname(image)) for image, play in plays]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

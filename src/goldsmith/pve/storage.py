@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -111,6 +111,15 @@ def find_appliance(wanted: str, appliances: list[Appliance]) -> Appliance | None
     return max(exact or packaged, key=lambda appliance: _version_key(appliance.version), default=None)
 
 
+def find_newest(wanted: str, templates: Iterable[Volume]) -> Volume | None:
+    """Find a container template among volumes: by volume id or file name, or the newest of a package."""
+    name = wanted.rpartition("/")[2].rpartition(":")[2]
+    volumes = list(templates)
+    exact = [volume for volume in volumes if volume.name == name]
+    packaged = [volume for volume in volumes if volume.name.startswith(f"{name}_")]
+    return max(exact or packaged, key=lambda volume: _version_key(volume.name), default=None)
+
+
 class Storages:
     """Storages of one node."""
 
@@ -173,19 +182,23 @@ class Storages:
         ]  # fmt: skip
         return sorted(found, key=lambda appliance: appliance.template)
 
-    def ensure_appliance(self, storage: str, wanted: str, on_line: OnLine | None = None) -> Volume:
+    def ensure_appliance(
+        self, storage: str, wanted: str, on_line: OnLine | None = None, *, newest: bool = False
+    ) -> Volume:
         """Return a container template, downloaded through the appliance index where the storage lacks it.
 
         :param wanted: a volume id (`local:vztmpl/...`), a file name, or a package of the index (`debian-12-standard`:
-            the newest one).
+            the newest one that the storage has).
+        :param newest: look for a newer one of a package in the index, although the storage has one.
         :raises UsageError: neither the storage nor the index has it; the hint names what comes near.
         """
         if ":" in wanted:
             storage, _, name = wanted.partition(":")
             wanted = name.removeprefix("vztmpl/")
         present = {volume.name: volume for volume in self.list_content(storage, "vztmpl")}
-        if wanted in present:
-            return present[wanted]
+        found = find_newest(wanted, present.values())
+        if found is not None and (found.name == wanted or not newest):
+            return found
         appliances = self.list_appliances()
         appliance = find_appliance(wanted, appliances)
         if appliance is None:

@@ -16,7 +16,9 @@ DIGEST_TIMEOUT = 600.0
 
 def ensure_base(step: EnsureBase, build: Build) -> str:
     """Have the base image, and begin to digest it: that takes as long as reading it, and nothing waits for it yet."""
-    build.base = build.site.node.storage.ensure_appliance(step.storage, step.wanted, build.hear("download"))
+    build.base = build.site.node.storage.ensure_appliance(
+        step.storage, step.wanted, build.hear("download"), newest=step.newest
+    )
     path = build.site.node.storage.get_template_directory(build.base.storage) / build.base.name
     build.base_digest = _start_digest(build.site, path)
     return build.base.name

@@ -10,9 +10,12 @@ from goldsmith import __version__
 from goldsmith.artifacts.archive import Times
 from goldsmith.artifacts.export import SUFFIX, open_template
 from goldsmith.artifacts.record import BuildRecord
-from goldsmith.artifacts.repository import NewVersion, open_repository
+from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
+from goldsmith.base.events import Events
 from goldsmith.base.units import render_bytes
+from goldsmith.build.cache.keys import RECORDED, describe_keys
 from goldsmith.build.context import Build
+from goldsmith.build.facts import Site
 from goldsmith.build.git import read_git_state
 from goldsmith.build.journal import render_mark
 from goldsmith.build.play import list_recorded, make_play
@@ -76,33 +79,48 @@ def make_record(build: Build) -> BuildRecord:
         build_id=build.journal.run_id,
         node_kind=build.site.kind,
         node_version=build.site.version,
+        extra={RECORDED: describe_keys(build.keys)},
     )
 
 
 def place_template(step: PlaceTemplate, build: Build) -> str:
     """Write the version as a template into the directory, under its day's first free name from its own number on."""
-    build.site.shell.make_directory(step.directory)
-    day, _, number = build.version.tag.partition(".")
-    attempt = int(number)
+    repository = open_repository(build.image.repository)
+    build.template = write_template(step, repository, build.version, build.site, build.events)
+    return f"{build.template.name}, {render_bytes(build.version.size)}"
+
+
+def ensure_template(
+    step: PlaceTemplate, repository: Repository, version: Version, site: Site, events: Events
+) -> PurePosixPath:
+    """Return where the version is as a template; it is written where nothing of its size has its name."""
+    path = step.directory / name_template(step.name, version.day, version.number)
+    with open_template(repository, version) as stream:
+        size = stream.size
+    if site.shell.exists(path) and site.shell.size(path) == size:
+        return path
+    return write_template(step, repository, version, site, events)
+
+
+def write_template(
+    step: PlaceTemplate, repository: Repository, version: Version, site: Site, events: Events
+) -> PurePosixPath:
+    """Write a version as a template into a directory on the node; a name that is taken gets another number."""
+    site.shell.make_directory(step.directory)
+    attempt = version.number
     while True:
-        path = step.directory / name_template(step.name, day, attempt)
-        try:
-            size = _write_template(path, build)
-        except TargetExists:
-            attempt += 1
-            continue
-        build.template = path
-        return f"{path.name}, {render_bytes(size)}"
+        path = step.directory / name_template(step.name, version.day, attempt)
+        if not site.shell.exists(path):  # asked first: a template is long to write only to learn that its name is taken
+            try:
+                with open_template(repository, version) as stream:
+                    site.shell.put(stream, path, on_bytes=events.watch(path.name, stream.size))
+            except TargetExists:
+                pass
+            else:
+                return path
+        attempt += 1
 
 
 def name_template(name: str, day: str, number: int) -> str:
     """Return a template's file name: the day's first has no number."""
     return f"{name}-{day}{'' if number == 1 else f'.{number}'}{SUFFIX}"
-
-
-def _write_template(path: PurePosixPath, build: Build) -> int:
-    if build.site.shell.exists(path):  # asked first: a template is long to write only to learn that its name is taken
-        raise TargetExists(f"{path} exists already")
-    repository = open_repository(build.image.repository)
-    with open_template(repository, build.version) as stream:
-        return build.site.shell.put(stream, path, on_bytes=build.events.watch(path.name, stream.size))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface
+
 from goldsmith.base.events import Notice
+from goldsmith.base.files import write_atomic
+from goldsmith.build.cache import guests as cache
 from goldsmith.build.context import Build
-from goldsmith.build.credentials import make_key_pair
 from goldsmith.build.guest import TempGuest, open_guest, run_script
 from goldsmith.build.journal import get_tags, render_mark
-from goldsmith.build.steps import CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
-from goldsmith.build.traces import LATE_SECONDS, remove_guest
+from goldsmith.build.steps import CopyGuest, CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
+from goldsmith.build.traces import LATE_SECONDS, remove_or_release
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount, Net
 
@@ -22,41 +25,60 @@ MEMORY = 2048
 
 def create_guest(step: CreateGuest, build: Build) -> str:
     """Create the guest at the first place that is still free; somebody may be faster anywhere but at the last one."""
-    private = build.journal.directory / "id_ed25519"
-    public = make_key_pair(private, f"goldsmith-build-{build.journal.run_id}")
     places = {place.vmid: place for place in step.places}
 
     def make_spec(vmid: int) -> ContainerSpec:
-        build.journal.note_vmid(vmid)
-        build.end_guest = build.undo.add(f"build guest {vmid}", lambda: end_guest(build, vmid))
-        return specify_guest(step, places[vmid], build, public)
+        register_guest(build, vmid)
+        return specify_guest(step, places[vmid], build)
 
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
-    build.guest = TempGuest(
-        spec.vmid, spec.hostname, places[spec.vmid].address, private, build.journal.directory / "known_hosts"
-    )
+    take_guest(build, spec.vmid, spec.hostname, places[spec.vmid].address)
     tasks.wait(upid, build.hear("create"), stop_if_left=True)
     build.has_guest = True
     return f"guest {spec.vmid}, {build.guest.ip}"
 
 
-def specify_guest(step: CreateGuest, place: Place, build: Build, public: str) -> ContainerSpec:
+def register_guest(build: Build, vmid: int) -> None:
+    """Note that a guest is about to be ours, and that it goes when the build ends."""
+    build.journal.note_vmid(vmid)
+    build.end_guest = build.undo.add(f"build guest {vmid}", lambda: end_guest(build, vmid))
+
+
+def take_guest(build: Build, vmid: int, hostname: str, address: IPv4Interface) -> None:
+    """Have a guest as the build's own, with the key of builds beside the journal."""
+    private = build.journal.directory / "id_ed25519"
+    write_atomic(private, build.key.private.read_text(encoding="ascii"), mode=0o600)
+    write_atomic(private.with_name("id_ed25519.pub"), f"{build.key.public}\n")
+    build.guest = TempGuest(vmid, hostname, address, private, build.journal.directory / "known_hosts")
+
+
+def specify_guest(step: CreateGuest, place: Place, build: Build) -> ContainerSpec:
     """Return what the guest is made of. Unprivileged, as the guests made from its image will be."""
-    net = Net(bridge=step.bridge, ip=str(place.address), gateway=str(step.gateway))
     return ContainerSpec(
         vmid=place.vmid,
         ostemplate=build.base.volid,
         rootfs=Mount(f"{step.storage}:{step.disk:g}"),
-        nets=(net,),
+        nets=(_connect(step, place),),
         hostname=step.hostname,
         memory=MEMORY,
         features={"nesting": "1"},
-        ssh_public_keys=(public,),
-        tags=get_tags("build"),
-        description=f"goldsmith builds {build.image.name} in here; it goes when that is done\n"
-        + render_mark(build.journal.run_id),
+        ssh_public_keys=(build.key.public,),
+        tags=cache.TAGS if build.plan.keeps_layers else get_tags("build"),
+        description=describe_guest(build),
     )
+
+
+def _connect(step: CreateGuest | CopyGuest, place: Place) -> Net:
+    return Net(bridge=step.bridge, ip=str(place.address), gateway=str(step.gateway))
+
+
+def describe_guest(build: Build) -> str:
+    """Return the description of the guest while the build is in it."""
+    run_id, image = build.journal.run_id, build.image.name
+    if build.plan.keeps_layers:
+        return cache.describe_guest(image, build.key.fingerprint, run_id)
+    return f"goldsmith builds {image} in here; it goes when that is done\n{render_mark(run_id)}"
 
 
 def start_guest(step: StartGuest, build: Build) -> str:
@@ -80,7 +102,7 @@ def end_guest(build: Build, vmid: int) -> bool:
     if build.plan.keep and build.has_guest and vmid == build.guest.vmid:
         keep_guest(build)
         return False
-    return remove_guest(build.site, vmid, build.journal.run_id, late=0.0 if build.has_guest else LATE_SECONDS)
+    return remove_or_release(build.site, vmid, build.journal.run_id, late=0.0 if build.has_guest else LATE_SECONDS)
 
 
 def finish_guest(step: RemoveGuest, build: Build) -> str:

@@ -113,13 +113,14 @@ def _list_checkpoints(site: Site, vmid: int) -> Iterator[Checkpoint]:
             yield Checkpoint(layer, Digest(key), vmid, snapshot.name, snapshot.time, int(since))
 
 
-def claim_guest(site: Site, vmid: int, image: str, run_id: str) -> bool:
+def claim_guest(site: Site, vmid: int, run_id: str) -> bool:
     """Take a guest for a build; tell whether that worked: another build may have been faster."""
     try:
         config = site.node.guests.get_config(vmid)
-        if find_owner(config.description) != image or _is_in_use(config):
+        owner = find_owner(config.description)
+        if not owner or _is_in_use(config):
             return False
-        changes = {"description": describe_guest(image, _find_key(config.description), run_id)}
+        changes = {"description": describe_guest(owner, _find_key(config.description), run_id)}
         site.node.guests.set_config(vmid, changes, digest=config.digest)
     except ApiFailed:
         return False
@@ -141,20 +142,20 @@ def has_layers(site: Site, vmid: int) -> bool:
     return guest is not None and bool(guest.checkpoints)
 
 
-def go_back(site: Site, checkpoint: Checkpoint) -> None:
+def go_back(site: Site, vmid: int, snapshot: str) -> None:
     """Bring a guest back to what it was when a layer had been finished; layers after it are dropped first.
 
     (ZFS goes back to the newest snapshot only.)
     """
-    drop_after(site, checkpoint.vmid, checkpoint.snapshot)
-    site.node.tasks.wait(site.node.guests.rollback(checkpoint.vmid, checkpoint.snapshot))
-
-
-def drop_after(site: Site, vmid: int, snapshot: str = "") -> None:
-    """Delete the snapshots that are newer than one, or all, the newest first."""
     names = [found.name for found in site.node.guests.list_snapshots(vmid)]
-    for name in reversed(names[names.index(snapshot) + 1 :] if snapshot in names else names):
+    for name in reversed(names[names.index(snapshot) + 1 :]):
         site.node.tasks.wait(site.node.guests.delete_snapshot(vmid, name))
+    site.node.tasks.wait(site.node.guests.rollback(vmid, snapshot))
+
+
+def drop_guest(site: Site, vmid: int) -> None:
+    """Remove a guest that was claimed, with its layers."""
+    site.node.tasks.wait(site.node.guests.destroy(vmid, force=True, purge=True))
 
 
 def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: int) -> None:

@@ -23,6 +23,8 @@ from goldsmith.provision.tools import read_tool_versions
 
 REVISION = 1
 """Of how layers are made; one more when that changes what is in them."""
+RECORDED = "layers"
+"""Where a build record has the keys (`BuildRecord.extra`)."""
 BASE, BEFORE = "the base image", "the layer before"
 
 

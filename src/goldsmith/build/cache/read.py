@@ -15,7 +15,7 @@ from goldsmith.base.files import write_atomic
 from goldsmith.build.actions.base import digest_on_node
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
-from goldsmith.build.cache.keys import LayerKey, ensure_secret, make_keys, parse_keys
+from goldsmith.build.cache.keys import RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
 from goldsmith.build.plan import choose_disk
@@ -23,8 +23,6 @@ from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
 from goldsmith.pve.storage import Volume, find_newest
 
-RECORDED = "layers"
-"""Where a build record has the keys (`BuildRecord.extra`)."""
 CAN_SNAPSHOT = frozenset({"btrfs", "zfspool", "lvmthin", "rbd"})
 """Types of storages that make snapshots of containers' disks (PVE 8.4, PVE::Storage::volume_has_feature)."""
 
@@ -76,7 +74,7 @@ def digest_base(site: Site, base: Volume, state: Path) -> Digest:
 
 
 def read_newest(image: Image) -> tuple[tuple[LayerKey, ...], Version | None]:
-    """Return the keys that the newest version of an image was made of, and the version; one that was revoked is none."""
+    """Return the keys that the newest version of an image was made of, and the version unless it was revoked."""
     repository = open_repository(image.repository)
     version = repository.find_version(image.name)
     if version is None:

@@ -12,13 +12,13 @@ from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import digest_bytes
 from goldsmith.base.errors import DefinitionError, NotOurs
 from goldsmith.build.facts import POOL
-from goldsmith.build.plan import plan_build
 from goldsmith.build.steps import CreateGuest
 from goldsmith.build.trial.plan import MEMORY, MIB, judge_capacity, plan_trial
 from goldsmith.definition.hosts import Reserved
 from goldsmith.pve.client import NodeState
 from goldsmith.verify.tests import TestGroup
 from tests.unit.build.making import make_facts, make_image
+from tests.unit.build.making import plan as plan_one
 
 DIGEST = digest_bytes(b"")
 VERSION = Version("golden", "20261125.1", DIGEST, datetime(2026, 11, 25, tzinfo=UTC), 1, (), Descriptor("x", DIGEST, 1))
@@ -53,7 +53,7 @@ def test_one_address_means_one_guest_at_a_time() -> None:
 def test_a_test_guest_has_the_disk_and_gateway_of_a_build_guest_and_a_name_of_its_own() -> None:
     image = make_image(temp_disk_size="fast:4.5", temp_gateway="10.86.0.9")
     plan = plan_trial(image, VERSION, make_facts(), GROUPS, at_once=2)
-    created = next(step for step in plan_build(image, make_facts()).steps if isinstance(step, CreateGuest))
+    created = next(step for step in plan_one(image, make_facts()).steps if isinstance(step, CreateGuest))
     assert (plan.disk.storage, plan.disk_gib, plan.gateway) == (created.storage, created.disk, IPv4Address("10.86.0.9"))
     assert plan.hostname == "golden-test"
 
