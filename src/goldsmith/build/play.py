@@ -16,6 +16,8 @@ from goldsmith.provision.stages import Stage, list_stages
 
 TELLING = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|private|api_?key", re.IGNORECASE)
 """Names whose values are not recorded, whatever they hold: an artifact may travel further than its definition."""
+OWN = ("layers",)
+"""Variables that say how a playbook is run, and are nothing to it."""
 WITHHELD = "(withheld)"
 
 
@@ -43,7 +45,7 @@ def list_plays(image: Image) -> list[Play]:
 
 def list_known(image: Image) -> dict[str, JsonValue]:
     """Return the known variables but the secrets, as plain values; what has no value is None."""
-    values = {name: getattr(image.variables, name) for name in KNOWN if name not in SECRETS}
+    values = {name: getattr(image.variables, name) for name in KNOWN if name not in {*SECRETS, *OWN}}
     return {**{name: _to_plain(value) for name, value in values.items()}, "template_name": image.name}
 
 

@@ -145,8 +145,7 @@ def test_an_image_without_a_host_is_built_on_the_embedded_node(settings: NodeSet
         assert site.name == f"embedded:{settings.state}:pve"
         facts = read_facts(site, "local", "debian-12-standard_x.tar.zst")
     assert find_node(settings.state) is None
-    blind = look_without_node(image)
-    known = replace(facts, templates=None, appliances=frozenset())
+    known, blind = replace(facts, templates=None), look_without_node(image)
     assert replace(blind, template_directory=PurePosixPath("/")) == replace(
         known, template_directory=PurePosixPath("/")
     )
