@@ -15,9 +15,12 @@ from goldsmith.build.actions.export import dump_guest, ensure_template, place_te
 from goldsmith.build.actions.guest import create_guest, finish_guest, start_guest, stop_guest
 from goldsmith.build.actions.layers import copy_guest, drop_layers, keep_layer, reuse_guest
 from goldsmith.build.actions.provision import provision, seal
+from goldsmith.build.cache.choose import Layering
+from goldsmith.build.cache.guests import list_cache
+from goldsmith.build.cache.prune import bound_cache
 from goldsmith.build.cache.read import read_layering
 from goldsmith.build.context import Build
-from goldsmith.build.credentials import ensure_build_key, ensure_credentials
+from goldsmith.build.credentials import ensure_build_key, ensure_credentials, has_credentials
 from goldsmith.build.facts import Site, read_facts
 from goldsmith.build.guest import has_answer
 from goldsmith.build.journal import open_journal
@@ -113,6 +116,17 @@ def prepare_stages(image: Image, events: Events) -> tuple[Stage, ...]:
     return read_stages(image, credentials)
 
 
+def read_layers(image: Image, site: Site | None, *, state: Path, refresh: bool) -> Layering:
+    """Return what is known of an image's layers, without making or changing anything.
+
+    :param site: None where the node cannot be asked.
+    """
+    if site is None or not has_credentials(image):
+        return Layering(stages=read_stages(image))
+    stages = read_stages(image, ensure_credentials(image))
+    return read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=refresh)
+
+
 def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path) -> Built:
     """Do all steps of a plan. Whatever happens, the guest, the dump and the keys it has made are gone afterwards.
 
@@ -130,6 +144,8 @@ def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: 
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:
                 outcome.result = run_step(step, build)
         built = Built(build.version, build.template, build.seconds)
+    if plan.keeps_layers:
+        bound_cache(site, list_cache(site), state=state, now=time.time(), events=events)
     _announce(built, events)
     return built
 

@@ -38,11 +38,16 @@ SURROUNDINGS = {
 
 COMMANDS = {
     "build": Lazy("goldsmith.cli.build:build", "Build images: from playbook to version and template."),
+    "explain": Lazy(
+        "goldsmith.cli.explain:explain",
+        "Say of each layer of an image whether a build would use it again, and why not.",
+    ),
     "test": Lazy("goldsmith.cli.test:test", "Test stored versions on fresh guests."),
     "shell": Lazy("goldsmith.cli.shell:shell", "Look around in a throw-away guest of a version."),
     "validate": Lazy("goldsmith.cli.validate:validate", "Check everything that can be checked without a node."),
     "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
     "images": Lazy("goldsmith.cli.images:images", "List, show and export the versions that were built."),
+    "cache": Lazy("goldsmith.cli.cache:cache", "List and remove finished layers, from which builds go on."),
     "node": Lazy("goldsmith.cli.node:node", "Run the embedded node, for machines without a Proxmox."),
     "clean": Lazy(
         "goldsmith.cli.clean:clean", "Remove what killed builds and tests have left, and guests that were kept."
