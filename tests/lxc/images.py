@@ -12,7 +12,7 @@ from pathlib import Path
 from goldsmith.base.events import Event, Events
 from goldsmith.build.facts import GuestNetwork, Site
 from goldsmith.build.journal import MARK
-from goldsmith.build.run import Built, Wishes, prepare_build, run_build
+from goldsmith.build.run import Built, Wishes, prepare_build, prepare_stages, run_build
 from goldsmith.cli.site import locate_logs
 from goldsmith.definition.image import Image
 from goldsmith.definition.load import Surroundings, load_image
@@ -95,9 +95,8 @@ class Workshop:
     def build(self, image: Image | None = None, *, keep: bool = False, refresh: bool = False) -> Built:
         events = Events(self.told.append, *self.listeners)
         image = image or self.load()
-        plan = prepare_build(
-            image, self.site, state=self.state, events=events, wishes=Wishes(keep=keep, refresh=refresh)
-        )
+        stages, wishes = prepare_stages(image, events), Wishes(keep=keep, refresh=refresh)
+        plan = prepare_build(image, self.site, stages, state=self.state, events=events, wishes=wishes)
         return run_build(plan, site=self.site, events=events, state=self.state, log=self.log)
 
     def find_leftovers(self) -> list[str]:

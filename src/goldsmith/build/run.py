@@ -74,6 +74,7 @@ class Wishes:
 def prepare_build(
     image: Image,
     site: Site,
+    stages: tuple[Stage, ...],
     *,
     state: Path,
     events: Events,
@@ -82,22 +83,21 @@ def prepare_build(
 ) -> BuildPlan:
     """Remove what killed builds have left on the node, look at it, and plan.
 
+    :param stages: as `prepare_stages` returns them.
     :param state: goldsmith's own directory for journals, on this machine.
     :raises NotOurs, DefinitionError, PveError: it cannot work; nothing was created.
     """
     sweep_orphans(site, state, events.about(image.name))
-    return look_and_plan(image, site, state=state, events=events, reserved=reserved, wishes=wishes)
+    return look_and_plan(image, site, stages, state=state, reserved=reserved, wishes=wishes)
 
 
 def look_and_plan(
-    image: Image, site: Site, *, state: Path, events: Events, reserved: Reserved, wishes: Wishes
+    image: Image, site: Site, stages: tuple[Stage, ...], *, state: Path, reserved: Reserved, wishes: Wishes
 ) -> BuildPlan:
     """Look at a node and plan; nothing is changed on it.
 
     :raises NotOurs, DefinitionError, PveError: it cannot work.
     """
-    events = events.about(image.name)
-    stages = prepare_stages(image, events)
     layering = read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=wishes.refresh)
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
     wanted = image.variables.temp_ip_address
@@ -107,7 +107,12 @@ def look_and_plan(
 
 
 def prepare_stages(image: Image, events: Events) -> tuple[Stage, ...]:
-    """Return an image's stages, with the secrets that they are given; those are masked from here on."""
+    """Return an image's stages, with the secrets that they are given; those are masked from here on.
+
+    Password and key are made where none are given, and a person is told where they are. It takes a tenth of a second,
+    to compare the password with its hash.
+    """
+    events = events.about(image.name)
     events.masker.add(*image.secrets)
     credentials = ensure_credentials(image)
     events.masker.add(credentials.password_hash)

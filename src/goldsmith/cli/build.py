@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +15,12 @@ from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed
 from goldsmith.base.events import Events, Notice, Undone
 from goldsmith.build.cache.choose import Layering
+from goldsmith.build.cache.read import is_unchanged
 from goldsmith.build.credentials import has_credentials
 from goldsmith.build.facts import read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.play import read_stages
-from goldsmith.build.run import Built, Wishes, look_and_plan, prepare_build, run_build
+from goldsmith.build.run import Built, Wishes, look_and_plan, prepare_build, prepare_stages, run_build
 from goldsmith.build.trial.run import Tested
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document
@@ -30,6 +31,7 @@ from goldsmith.cli.terminal import open_events
 from goldsmith.cli.test import Tester, check_passed
 from goldsmith.cli.versions import Chosen
 from goldsmith.definition.image import Image
+from goldsmith.provision.stages import Stage
 from goldsmith.verify.outcome import State
 
 UNKNOWN = "the node does not run: which templates it has, and which vmids and addresses are taken, is not known yet"
@@ -71,11 +73,11 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
         with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
             reading = read_images(find_directories(named, settings.project), settings)
             reading.check()
-            sites = _open_sites(reading, stack, events)
+            prepared = _prepare(reading, stack, events)
             # extend, and not one list at the end: what is done stays done when a later image fails
-            done.extend(build_image(image, reading, sites, events, wishes) for image in reading.images)
+            done.extend(build_image(image, reading, prepared, events, wishes) for image in reading.images)
             if test:
-                tested.extend(test_built(done, Tester(settings.project, reading, sites, events)))
+                tested.extend(test_built(done, Tester(settings.project, reading, prepared.sites, events)))
     finally:
         for built in [] if settings.json else done:
             say(f"{built.version.reference}\n{built.template}")
@@ -100,20 +102,38 @@ def choose_built(image: Image, built: Built) -> Chosen:
     return Chosen(image, built.version, open_repository(image.repository))
 
 
-def _open_sites(reading: Reading, stack: ExitStack, events: Events) -> Sites:
-    """Open the first image's node while Ansible reads the playbooks: both take about a second."""
+@dataclass(frozen=True)
+class Prepared:
+    """Images that are about to be built: where, and in which stages."""
+
+    sites: Sites
+    stages: Mapping[str, tuple[Stage, ...]]
+    """By the image's name."""
+
+
+def _prepare(reading: Reading, stack: ExitStack, events: Events) -> Prepared:
+    """Open the first image's node while Ansible reads the playbooks: both take about a second.
+
+    What a version was made of needs no reading again.
+    """
     sites = Sites(stack, events)
-    with open_syntax_checks(reading.images) as checks:
+    stages = {image.name: prepare_stages(image, events) for image in reading.images if has_credentials(image)}
+    changed = [
+        image for image in reading.images if image.name not in stages or not is_unchanged(image, stages[image.name])
+    ]
+    with open_syntax_checks(changed) as checks:
         sites.of(reading.images[0])
         collect_syntax(checks, reading)
     reading.check()
-    return sites
+    stages |= {image.name: prepare_stages(image, events) for image in reading.images if image.name not in stages}
+    return Prepared(sites, stages)
 
 
-def build_image(image: Image, reading: Reading, sites: Sites, events: Events, wishes: Wishes) -> Built:
+def build_image(image: Image, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Built:
     """Build one image."""
-    site, state, log = sites.of(image), state_directory(), choose_log(image)
-    plan = prepare_build(image, site, state=state, events=events, reserved=reading.reserved, wishes=wishes)
+    site, state, log = prepared.sites.of(image), state_directory(), choose_log(image)
+    stages, reserved = prepared.stages[image.name], reading.reserved
+    plan = prepare_build(image, site, stages, state=state, events=events, reserved=reserved, wishes=wishes)
     try:
         return run_build(plan, site=site, events=events, state=state, log=log)
     except GoldsmithError as error:
@@ -156,9 +176,8 @@ def preview_image(image: Image, reading: Reading, events: Events, wishes: Wishes
     """Plan an image by what can be known without starting or making anything."""
     with open_running(image, events) as site:
         if site is not None and has_credentials(image):
-            plan = look_and_plan(
-                image, site, state=state_directory(), events=events, reserved=reading.reserved, wishes=wishes
-            )
+            stages = prepare_stages(image, events)
+            plan = look_and_plan(image, site, stages, state=state_directory(), reserved=reading.reserved, wishes=wishes)
         else:
             variables, layering = image.variables, Layering(stages=read_stages(image))
             facts = (

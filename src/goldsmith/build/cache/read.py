@@ -15,7 +15,7 @@ from goldsmith.base.files import write_atomic
 from goldsmith.build.actions.base import digest_on_node
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
-from goldsmith.build.cache.keys import RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
+from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
 from goldsmith.build.plan import choose_disk
@@ -23,6 +23,7 @@ from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
 from goldsmith.pve.storage import Volume, find_newest
 
+NO_BASE = Digest("sha256:" + "0" * 64)
 CAN_SNAPSHOT = frozenset({"btrfs", "zfspool", "lvmthin", "rbd"})
 """Types of storages that make snapshots of containers' disks (PVE 8.4, PVE::Storage::volume_has_feature)."""
 
@@ -71,6 +72,17 @@ def digest_base(site: Site, base: Volume, state: Path) -> Digest:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(file, json.dumps(known))
     return Digest(known[name])
+
+
+def is_unchanged(image: Image, stages: tuple[Stage, ...]) -> bool:
+    """Tell whether an image's newest version was made of the same, as far as that is known without the node."""
+    before, _ = read_newest(image)
+    now = make_keys(stages, NO_BASE, ensure_secret(image))
+    return bool(before) and [_strip(key) for key in now] == [_strip(key) for key in before]
+
+
+def _strip(key: LayerKey) -> tuple[str, dict[str, str]]:
+    return key.name, {name: text for name, text in key.inputs.items() if name not in (BASE, BEFORE)}
 
 
 def read_newest(image: Image) -> tuple[tuple[LayerKey, ...], Version | None]:
