@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -125,3 +126,37 @@ def test_make_lxc_image_builds_and_a_second_install_costs_next_to_nothing(journe
     done = subprocess.run([*make, "lxc-image"], env=journey.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (clone / "repository" / "index.json").exists()
+
+
+def test_several_images_are_built_side_by_side_upon_each_other(journey: Journey) -> None:
+    journey.write_image(SMALL.replace('"true"', '"echo base > /opt/base"'), name="base")
+    for name in ("one", "two"):
+        playbook = SMALL.replace('"true"', f'"grep base /opt/base && echo {name} > /opt/{name}"')
+        journey.write_image(playbook, "base_image: image:base\n", name=name)
+    done = journey.goldsmith("build", "one", "base", "two")
+    built = [line for line in done.stdout.splitlines() if ":" in line and "/" not in line]
+    assert next(version.partition(":")[0] for version in built) == "base"
+    assert sorted(version.partition(":")[0] for version in built) == ["base", "one", "two"]
+    assert re.search(r"^one \| \[\d+/\d+\] ok: ", done.stderr, re.MULTILINE)
+    (one,) = [json.loads(journey.goldsmith("--json", "images", "show", version).stdout)
+              for version in built if version.startswith("one:")]  # fmt: skip
+    assert one["base"] == f"image:{built[0]}"
+    assert journey.find_leftovers() == []
+    again = journey.goldsmith("build", "one", "two", "base")
+    assert sorted(again.stdout.splitlines()) == sorted(done.stdout.splitlines())
+    assert again.stderr.count("is up to date") == 3
+    shared = journey.goldsmith("explain", "one").stdout
+    assert "one:" in shared
+
+
+def test_several_builds_are_interrupted_together(journey: Journey) -> None:
+    long = SMALL.replace('"true"', '"sleep 300"').replace("Something small", "Something long")
+    for name in ("one", "two"):
+        journey.write_image(long, name=name)
+    build = journey.start("--json", "build", "one", "two")
+    build.await_text("Something long")
+    build.send(signal.SIGINT)
+    assert build.wait(seconds=60) == 130
+    assert "Traceback" not in build.output
+    assert journey.find_leftovers() == []
+    assert daemon.status(journey.node.settings) is None

@@ -159,14 +159,26 @@ TRANSFER_PAUSE = 0.1
 class Events:
     """The stream of events of one run: masks text, passes each event to every listener in order."""
 
-    def __init__(self, *listeners: Listener, masker: Masker | None = None, subject: str = "") -> None:
+    def __init__(
+        self,
+        *listeners: Listener,
+        masker: Masker | None = None,
+        subject: str = "",
+        pulse: Callable[[], None] = lambda: None,
+    ) -> None:
         self._listeners = listeners
         self.masker = masker or Masker()
         self._subject = subject
+        self.pulse = pulse
+        """Called by whoever waits for long in a thread where no signal arrives; it raises what should end the waiting."""
 
     def about(self, subject: str) -> Events:
         """Return the same stream with `subject` filled in on events that name none."""
-        return Events(*self._listeners, masker=self.masker, subject=subject)
+        return Events(*self._listeners, masker=self.masker, subject=subject, pulse=self.pulse)
+
+    def with_pulse(self, pulse: Callable[[], None]) -> Events:
+        """Return the same stream with something that is called before each event, too."""
+        return Events(lambda _: pulse(), *self._listeners, masker=self.masker, subject=self._subject, pulse=pulse)
 
     def emit(self, event: Event) -> None:
         """Pass an event on, its texts masked."""

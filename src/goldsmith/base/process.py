@@ -208,11 +208,12 @@ class _Collector(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        for raw in self._stream:
-            line = self._masker.mask(raw.decode(errors="replace"))
-            self.lines.append(line)
-            if self._on_line is not None:
-                self._on_line(line.rstrip("\n"))
+        with self._stream:  # closed here and nowhere else: closing waits for who reads, perhaps for ever
+            for raw in self._stream:
+                line = self._masker.mask(raw.decode(errors="replace"))
+                self.lines.append(line)
+                if self._on_line is not None:
+                    self._on_line(line.rstrip("\n"))
 
     def text(self, timeout: float = 2.0) -> str:
         """Everything read so far; a background child that keeps the pipe open is not waited for beyond `timeout`."""
@@ -245,6 +246,7 @@ def run(
         assert process.stdout is not None
         assert process.stderr is not None
         out, err = _Collector(process.stdout, masker, on_line), _Collector(process.stderr, masker, on_line)
+        process.stdout = process.stderr = None  # the collectors' own from here on
         _feed(process, input)
         try:
             returncode = process.wait(timeout)

@@ -25,7 +25,6 @@ from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
 from goldsmith.pve.backup import Backup
 from goldsmith.pve.shell import Shell
-from goldsmith.pve.storage import Volume
 
 
 @dataclass
@@ -43,7 +42,9 @@ class Build:
     """Ansible's whole output goes there."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=time.monotonic)
-    base: Volume = field(init=False)
+    base: str = field(init=False)
+    """Volume id of the template that the guest is made from."""
+    base_name: str = field(init=False)
     base_digest: Future[Digest] = field(init=False)
     guest: TempGuest = field(init=False)
     shell: Shell = field(init=False)
@@ -73,7 +74,7 @@ class Build:
         keys = make_keys(self.plan.stages, self.base_digest.result(), ensure_secret(self.image))
         if self.plan.since is not None and keys != self.plan.keys:
             raise GuestError(
-                f"{self.base.volid} was replaced while the build began, so its layers cannot be used again",
+                f"{self.base_name} was replaced while the build began, so its layers cannot be used again",
                 hint="run the command again",
             )
         return keys

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
 
 from goldsmith.base.errors import PveError
+from goldsmith.build.base import is_version
 from goldsmith.pve.client import NodeApi, Pve
 from goldsmith.pve.guests import Guest
 from goldsmith.pve.shell import Shell
@@ -98,7 +99,7 @@ class NodeFacts(GuestFacts):
 def find_base_storage(base: str, storage: str) -> str:
     """Return where a base image is looked for: in the storage that its volume id names, else in the image's own."""
     named, colon, _ = base.partition(":")
-    return named if colon else storage
+    return named if colon and not is_version(base) else storage
 
 
 def read_guest_facts(site: Site) -> GuestFacts:

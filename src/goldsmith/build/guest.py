@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
@@ -48,23 +48,25 @@ class TempGuest:
 
 
 @contextmanager
-def open_guest(guest: TempGuest, timeout: float) -> Iterator[Shell]:
+def open_guest(guest: TempGuest, timeout: float, pulse: Callable[[], None] = lambda: None) -> Iterator[Shell]:
     """Wait until the guest lets our key in, and use its shell while the block runs.
 
     Nobody can know the guest's host key before its first boot: it is noted when its sshd first answers, and insisted on
     from then on. That it is the right guest shows in its letting our key in, which is made for it alone.
 
     :param timeout: seconds.
+    :param pulse: called again and again; it may raise what should end the waiting.
     :raises GuestUnready: it does not in time; says how far it came.
     """
     with ExitStack() as stack:
-        yield _enter_shell(stack, guest, timeout)
+        yield _enter_shell(stack, guest, timeout, pulse)
 
 
-def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float) -> Shell:
+def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float, pulse: Callable[[], None]) -> Shell:
     deadline = time.monotonic() + timeout
     said = f"port {SSH} of {guest.ip} did not answer"
     while time.monotonic() < deadline:
+        pulse()
         if _knock(guest.ip, timeout=1.0) is None and note_host_key(guest):
             try:
                 return stack.enter_context(open_ssh_shell(guest.target.access))

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import DefinitionError, NotOurs
+from goldsmith.build.base import is_version
 from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
 from goldsmith.build.cache.guests import Checkpoint
 from goldsmith.build.cache.keys import LayerKey
@@ -205,6 +206,8 @@ def _copy_guest(
 def _explain_base(image: Image, facts: NodeFacts) -> str:
     base = image.variables.base_image
     storage, wanted = find_base_storage(base, image.variables.proxmox_storage), base.rpartition("/")[2]
+    if is_version(base):
+        return "a version of the repository"
     if facts.templates is None:
         return f"from {storage}, or the appliance index"
     if wanted in facts.templates or any(name.startswith(f"{wanted}_") for name in facts.templates):

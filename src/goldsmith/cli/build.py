@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,18 +13,20 @@ import click
 
 from goldsmith.artifacts.repository import open_repository
 from goldsmith.base.digest import JsonValue
-from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed
+from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed, UsageError
 from goldsmith.base.events import Events, Notice, Undone
+from goldsmith.build.base import find_ancestor
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.read import is_unchanged
 from goldsmith.build.credentials import has_credentials
-from goldsmith.build.facts import read_facts
+from goldsmith.build.facts import Site, read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.play import read_stages
 from goldsmith.build.run import Built, Wishes, look_and_plan, prepare_build, prepare_stages, run_build
+from goldsmith.build.several import Job, describe_start, run_jobs
 from goldsmith.build.trial.run import Tested
 from goldsmith.cli.options import Command, Settings, pass_settings
-from goldsmith.cli.output import say, say_document
+from goldsmith.cli.output import say, say_document, shorten_path
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.reading import Reading, collect_syntax, find_directories, open_syntax_checks, read_images
 from goldsmith.cli.site import Sites, look_without_node, open_running
@@ -32,6 +35,7 @@ from goldsmith.cli.test import Tester, check_passed
 from goldsmith.cli.versions import Chosen
 from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
+from goldsmith.pve.client import open_pve
 from goldsmith.verify.outcome import State
 
 UNKNOWN = "the node does not run: which templates it has, and which vmids and addresses are taken, is not known yet"
@@ -49,9 +53,10 @@ UNKNOWN = "the node does not run: which templates it has, and which vmids and ad
 def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, refresh: bool, test: bool) -> None:
     """Build images: from playbook to version and template.
 
-    An IMAGE is a folder under images/, named as `lxc` or `images/lxc`. Several are built one after the other, and all
-    are checked before the first is begun. Without proxmox_api_host in its vars.yml an image is built on the embedded
-    node of this machine, which is started for it and stopped again.
+    An IMAGE is a folder under images/, named as `lxc` or `images/lxc`. Several are built side by side, those that
+    others are built upon first; all are checked before the first is begun. What has not changed is not built again, see
+    `goldsmith explain`. Without proxmox_api_host in its vars.yml an image is built on the embedded node of this
+    machine, which is started for it and stopped again.
 
     On standard output: the reference of the version and the path of the template on the node. With --test, those of
     versions that have passed; the exit code is 10 when one has failed.
@@ -70,18 +75,59 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
     done: list[Built] = []
     tested: list[Tested] = []
     try:
-        with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
-            reading = read_images(find_directories(named, settings.project), settings)
+        directories = find_directories(named, settings.project)
+        several = len(directories) > 1
+        with (
+            open_events(settings, several=several) as (events, interrupts), ExitStack() as stack, interrupts.work()
+        ):  # fmt: skip
+            reading = read_images(directories, settings)
             reading.check()
+            check_names(reading.images)
             prepared = _prepare(reading, stack, events)
             # extend, and not one list at the end: what is done stays done when a later image fails
-            done.extend(build_image(image, reading, prepared, events, wishes) for image in reading.images)
+            done.extend(_build_all(reading, prepared, events, wishes))
             if test:
                 tested.extend(test_built(done, Tester(settings.project, reading, prepared.sites, events)))
     finally:
         for built in [] if settings.json else done:
             say(f"{built.version.reference}\n{built.template}")
     check_passed(tested)
+
+
+def check_names(images: Sequence[Image]) -> None:
+    """Check that no two images make versions of one name.
+
+    :raises UsageError: two do.
+    """
+    by_name: dict[str, Image] = {}
+    for image in images:
+        other = by_name.setdefault(image.name, image)
+        if other is not image:
+            where = f"{shorten_path(other.vars_file)} and {shorten_path(image.vars_file)}"
+            raise UsageError(f"two images make versions called '{image.name}'", hint=f"change template_name in {where}")
+
+
+def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Iterator[Built]:
+    """Build one image here, several side by side."""
+    if len(reading.images) == 1:
+        image = reading.images[0]
+        yield build_image(image, prepared.sites.of(image), reading, prepared, events, wishes)
+        return
+    jobs = [make_job(image, reading, prepared, wishes) for image in reading.images]
+    yield from run_jobs(jobs, min(len(jobs), os.cpu_count() or 1), events)
+
+
+def make_job(image: Image, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job:
+    """Return an image's build as one of several; it has a connection of its own to the node."""
+    site = prepared.sites.of(image)
+
+    def work(events: Events) -> Built:
+        with open_pve(site.pve.connection) as pve:
+            own = replace(site, pve=pve, node=pve.node(site.node.name))
+            return build_image(image, own, reading, prepared, events, wishes)
+
+    shares = describe_start(image, site, prepared.stages[image.name])
+    return Job(image.name, work, find_ancestor(image.variables.base_image), shares)
 
 
 def test_built(done: list[Built], tester: Tester) -> Iterator[Tested]:
@@ -129,9 +175,11 @@ def _prepare(reading: Reading, stack: ExitStack, events: Events) -> Prepared:
     return Prepared(sites, stages)
 
 
-def build_image(image: Image, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Built:
+def build_image(
+    image: Image, site: Site, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes
+) -> Built:
     """Build one image."""
-    site, state, log = prepared.sites.of(image), state_directory(), choose_log(image)
+    state, log = state_directory(), choose_log(image)
     stages, reserved = prepared.stages[image.name], reading.reserved
     plan = prepare_build(image, site, stages, state=state, events=events, reserved=reserved, wishes=wishes)
     try:

@@ -26,12 +26,15 @@ TRANSFER_SECONDS = 10.0
 
 
 class PlainStory:
-    """Writes each event as a line. Events may come from several threads."""
+    """Writes each event as a line. Events may come from several threads.
 
-    def __init__(self, stream: TextIO | None = None, *, verbose: bool = False) -> None:
+    :param several: whether several things are done at a time, so that each line says which it is about.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, verbose: bool = False, several: bool = False) -> None:
         self._stream = stream or sys.stderr
-        self._verbose = verbose
-        self._step: StepStarted | None = None
+        self._verbose, self._several = verbose, several
+        self._steps: dict[str, StepStarted] = {}
         self._told_transfer: float | None = None
         self._about = ""
         self._lock = RLock()
@@ -39,9 +42,10 @@ class PlainStory:
     def hear(self, event: Event) -> None:
         """Write an event's line. A reader that has gone does not stop the work."""
         with self._lock:
+            whose = f"{clean(event.subject)} | " if self._several and event.subject else ""
             for line in self._render(event):
                 with suppress(OSError, ValueError):
-                    self._stream.write(f"{line.text}\n")
+                    self._stream.write(f"{whose}{line.text}\n")
                     self._stream.flush()
 
     def _render(self, event: Event) -> list[Line]:
@@ -49,9 +53,9 @@ class PlainStory:
             case StepStarted():
                 return self._begin(event)
             case StepFinished():
-                return [render_end(event, f"{render_number(self._step)}ok: ")]
+                return [render_end(event, f"{render_number(self._steps.get(event.subject))}ok: ")]
             case StepFailed():
-                return [render_end(event, f"{render_number(self._step)}FAILED: ")]
+                return [render_end(event, f"{render_number(self._steps.get(event.subject))}FAILED: ")]
             case PlaybookTask():
                 return [render_task(event)]
             case Transfer():
@@ -60,9 +64,10 @@ class PlainStory:
         return [] if line is None else [line]
 
     def _begin(self, event: StepStarted) -> list[Line]:
-        self._step, self._told_transfer = event, event.time
+        self._steps[event.subject], self._told_transfer = event, event.time
         reason = f" ({clean(event.reason)})" if event.reason else ""
-        heading, self._about = render_heading(event, self._about), event.subject
+        heading = None if self._several else render_heading(event, self._about)
+        self._about = event.subject
         return [*([heading] if heading else []), Line(f"{render_number(event)}{clean(event.step)}{reason}")]
 
     def _render_transfer(self, event: Transfer) -> list[Line]:

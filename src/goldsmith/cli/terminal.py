@@ -36,23 +36,26 @@ def want_live(stream: TextIO) -> bool:
 
 
 @contextmanager
-def open_events(settings: Settings, *, live: bool = True) -> Iterator[tuple[Events, Interrupts]]:
+def open_events(settings: Settings, *, live: bool = True, several: bool = False) -> Iterator[tuple[Events, Interrupts]]:
     """Tell the story of what happens in the block, in which signals interrupt.
 
     With `--json` it goes to standard output and nowhere else, otherwise to standard error.
 
     :param live: whether lines may change in place on a terminal; not where something else writes there, too.
+    :param several: whether several things are done at a time; there are only plain lines then, and each says which.
     """
     with catch_signals() as interrupts, ExitStack() as stack:
-        listener = _open_listener(settings, interrupts, stack, live=live)
+        listener = _open_listener(settings, interrupts, stack, live=live and not several, several=several)
         yield Events(interrupts.hear, listener, masker=settings.masker), interrupts
 
 
-def _open_listener(settings: Settings, interrupts: Interrupts, stack: ExitStack, *, live: bool) -> Listener:
+def _open_listener(
+    settings: Settings, interrupts: Interrupts, stack: ExitStack, *, live: bool, several: bool
+) -> Listener:
     if settings.json:
         return JsonLines().hear
     if not live or not want_live(sys.stderr):
-        return PlainStory(verbose=settings.verbose).hear
+        return PlainStory(verbose=settings.verbose, several=several).hear
     from goldsmith.cli.live import LiveStory, open_console  # rich is slow to import, and plain lines need none of it
 
     story = LiveStory(open_console(color=settings.color), verbose=settings.verbose)

@@ -106,12 +106,13 @@ class Variables(BaseModel):
         default="local",
     )
     base_image: Text = _known(
-        "The template to build on: its name in the storage or in the node's appliance index, where the newest match "
-        "is taken and downloaded if the storage lacks it.",
-        "a template's name or the beginning of one, or a volume id",
+        "What is built upon: a template of the storage, by its name or as the newest of a package (what the storage "
+        "lacks is downloaded from the node's appliance index), or a version of another image of the repository.",
+        "a template's name or package, a volume id, or image:NAME, image:NAME:TAG or image:NAME:CHANNEL",
         "debian-12-standard",
         "debian-13-standard_13.1-2_amd64.tar.zst",
         "local:vztmpl/my-base.tar.zst",
+        "image:debian-12-base:stable",
         default="debian-12-standard",
     )
     temp_vmid: VmId | None = _known(

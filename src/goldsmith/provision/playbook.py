@@ -164,6 +164,7 @@ def _read_all(said: Said, reader: Reader) -> int:
         try:
             item = said.get(timeout=POLL)
         except queue.Empty:
+            reader.events.pulse()
             continue
         if isinstance(item, Exception):
             raise ProvisionError(

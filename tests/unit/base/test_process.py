@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-from goldsmith.base.process import open_process
+from goldsmith.base.errors import ProgramTimedOut
+from goldsmith.base.process import open_process, run
 
 ROUNDS = 150
 LONGEST = 0.003
@@ -71,3 +72,9 @@ def test_the_program_itself_can_be_ended_by_a_signal() -> None:
     with open_process(["sleep", "4711"]) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == -signal.SIGTERM
+
+
+def test_a_time_out_does_not_wait_for_who_keeps_the_programs_output_open() -> None:
+    """As ssh's master does, which outlives the ssh that is ended: here a grandchild in a group of its own."""
+    with pytest.raises(ProgramTimedOut):
+        run(["sh", "-c", "setsid sleep 7 & sleep 600"], timeout=0.2)

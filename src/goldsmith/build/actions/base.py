@@ -1,43 +1,57 @@
-"""The base image."""
+"""The base image: a template of the node, or another version."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from pathlib import PurePosixPath
 
+from goldsmith.artifacts.repository import open_repository
+from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.base.digest import Digest
+from goldsmith.build.base import get_base_version, is_version
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
 from goldsmith.build.steps import EnsureBase
-
-DIGEST_TIMEOUT = 600.0
+from goldsmith.build.templates import Bringing, digest_volume, ensure_version
+from goldsmith.pve.storage import Volume
 
 
 def ensure_base(step: EnsureBase, build: Build) -> str:
     """Have the base image, and begin to digest it: that takes as long as reading it, and nothing waits for it yet."""
-    build.base = build.site.node.storage.ensure_appliance(
+    if is_version(step.wanted):
+        return ensure_base_version(step, build)
+    volume = build.site.node.storage.ensure_appliance(
         step.storage, step.wanted, build.hear("download"), newest=step.newest
     )
-    path = build.site.node.storage.get_template_directory(build.base.storage) / build.base.name
-    build.base_digest = _start_digest(build.site, path)
-    return build.base.name
+    build.base, build.base_name = volume.volid, volume.name
+    build.base_digest = _start_digest(build.site, volume)
+    return volume.name
 
 
-def _start_digest(site: Site, path: PurePosixPath) -> Future[Digest]:
+def ensure_base_version(step: EnsureBase, build: Build) -> str:
+    """Have another version as the base: on the node only where a guest is made from it, not where layers are there.
+
+    :raises VersionNotFound, VersionRevoked: there is none that may be built upon.
+    """
+    repository = open_repository(build.image.repository)
+    version = get_base_version(step.wanted, repository)
+    check_not_revoked(repository, version)
+    build.base_name, build.base_digest = f"image:{version}", Future()
+    build.base_digest.set_result(version.digest)
+    if build.plan.since is None:
+        bringing = Bringing(build.site, step.storage, build.journal, build.undo, build.events)
+        build.base = ensure_version(version, repository, bringing)
+    return str(version)
+
+
+def _start_digest(site: Site, volume: Volume) -> Future[Digest]:
     future: Future[Digest] = Future()
 
     def work() -> None:
         try:
-            future.set_result(digest_on_node(site, path))
+            future.set_result(digest_volume(site, volume))
         except Exception as error:  # whoever asks for the result gets it
             future.set_exception(error)
 
     threading.Thread(target=work, name="base-digest", daemon=True).start()
     return future
-
-
-def digest_on_node(site: Site, path: PurePosixPath) -> Digest:
-    """Return the digest of a file on the node, computed there."""
-    said = site.shell.run(["sha256sum", "--", str(path)], timeout=DIGEST_TIMEOUT).stdout
-    return Digest("sha256:" + said.lstrip("\\").split()[0])

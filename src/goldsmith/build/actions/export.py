@@ -66,7 +66,7 @@ def make_record(build: Build) -> BuildRecord:
     seconds = build.seconds
     return BuildRecord(
         image=build.image.name,
-        base_name=build.base.name,
+        base_name=build.base_name,
         base_digest=build.base_digest.result(),
         playbook_digest=digest_content(make_play(build.image)),
         variables=list_recorded(build.image),

@@ -57,7 +57,7 @@ def specify_guest(step: CreateGuest, place: Place, build: Build) -> ContainerSpe
     """Return what the guest is made of. Unprivileged, as the guests made from its image will be."""
     return ContainerSpec(
         vmid=place.vmid,
-        ostemplate=build.base.volid,
+        ostemplate=build.base,
         rootfs=Mount(f"{step.storage}:{step.disk:g}"),
         nets=(_connect(step, place),),
         hostname=step.hostname,
@@ -84,7 +84,7 @@ def describe_guest(build: Build) -> str:
 def start_guest(step: StartGuest, build: Build) -> str:
     """Start it, wait until it lets us in, and make it ready for the playbook."""
     build.site.node.tasks.wait(build.site.node.guests.start(build.guest.vmid), build.hear("start"))
-    build.shell = build.undo.enter(open_guest(build.guest, step.timeout))
+    build.shell = build.undo.enter(open_guest(build.guest, step.timeout, build.events.pulse))
     run_script(build.shell, "prepare.sh")
     return f"root@{build.guest.ip}"
 

@@ -12,13 +12,14 @@ from goldsmith.artifacts.revocation import find_revocation
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import VersionNotFound
 from goldsmith.base.files import write_atomic
-from goldsmith.build.actions.base import digest_on_node
+from goldsmith.build.base import get_base_version, is_version
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
 from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
 from goldsmith.build.plan import choose_disk
+from goldsmith.build.templates import digest_volume
 from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
 from goldsmith.pve.storage import Volume, find_newest
@@ -35,8 +36,8 @@ def read_layering(
 
     :param state: goldsmith's own directory on this machine.
     """
-    base = find_base(image, site)
-    keys = make_keys(stages, digest_base(site, base, state), ensure_secret(image)) if base is not None else ()
+    base = find_base_digest(image, site, state)
+    keys = make_keys(stages, base, ensure_secret(image)) if base is not None else ()
     before, current = read_newest(image)
     is_same = bool(keys) and bool(before) and before[-1].key == keys[-1].key
     storage = site.node.storage.get_storage(choose_disk(image).storage)
@@ -51,6 +52,17 @@ def read_layering(
         refresh=refresh,
         keeps=storage.type in CAN_SNAPSHOT,
     )
+
+
+def find_base_digest(image: Image, site: Site, state: Path) -> Digest | None:
+    """Return the digest of what an image is built upon; None where that must be downloaded first.
+
+    :raises VersionNotFound: it is a version that does not exist.
+    """
+    if is_version(image.variables.base_image):
+        return get_base_version(image.variables.base_image, open_repository(image.repository)).digest
+    base = find_base(image, site)
+    return None if base is None else digest_base(site, base, state)
 
 
 def find_base(image: Image, site: Site) -> Volume | None:
@@ -68,7 +80,7 @@ def digest_base(site: Site, base: Volume, state: Path) -> Digest:
     with suppress(OSError, ValueError):
         known = dict(json.loads(file.read_text(encoding="utf-8")))
     if name not in known:
-        known[name] = digest_on_node(site, site.node.storage.get_template_directory(base.storage) / base.name)
+        known[name] = digest_volume(site, base)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(file, json.dumps(known))
     return Digest(known[name])

@@ -13,6 +13,7 @@ from goldsmith.base.events import Events, LogLine
 from goldsmith.build.facts import Site
 from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import Journal
+from goldsmith.build.templates import Bringing
 from goldsmith.build.trial.plan import TrialPlan
 from goldsmith.build.undo import Undo
 from goldsmith.pve.answers import Upid
@@ -56,6 +57,12 @@ class Trial:
     """Those that have not been removed, in the order in which they were asked for."""
     outcomes: list[Outcome] = field(default_factory=list)
     portrait: Portrait = field(default_factory=Portrait)
+
+    @property
+    def bringing(self) -> Bringing:
+        """For templates that this trial needs on the node."""
+        storage = self.plan.image.variables.proxmox_storage
+        return Bringing(self.site, storage, self.journal, self.undo, self.events)
 
     @property
     def room(self) -> int:

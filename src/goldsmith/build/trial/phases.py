@@ -14,10 +14,10 @@ from goldsmith.artifacts.verdicts import TestState, put_verdict
 from goldsmith.base.errors import BootFailed
 from goldsmith.base.events import StepResult, VersionTested
 from goldsmith.build.credentials import make_key_pair
+from goldsmith.build.templates import ensure_version
 from goldsmith.build.trial.context import Trial, TrialGuest
 from goldsmith.build.trial.guests import boot_guests, request_guest
 from goldsmith.build.trial.sessions import Sessions
-from goldsmith.build.trial.template import ensure_template
 from goldsmith.pve.shell import Shell
 from goldsmith.verify.document import render_verdict
 from goldsmith.verify.goss import has_goss, run_goss
@@ -49,7 +49,7 @@ def begin(trial: Trial) -> None:
     """Have the template on the node, and ask for the first guests; they are made while others are looked at."""
     with open_phase(trial, "template", f"{trial.plan.version} as it is stored") as outcome:
         trial.key = make_trial_key(trial)
-        outcome.result = ensure_template(trial)
+        outcome.result = trial.volid = ensure_version(trial.plan.version, trial.repository, trial.bringing)
     with open_phase(trial, "make guests", f"{trial.plan.compared} side by side") as outcome:
         asked = [request_guest(trial) for _ in range(trial.plan.compared)]
         outcome.result = ", ".join(f"guest {one.guest.vmid}" for one in asked)

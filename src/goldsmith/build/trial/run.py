@@ -18,12 +18,12 @@ from goldsmith.build.journal import Kind, open_journal
 from goldsmith.build.plan import NOTHING_RESERVED
 from goldsmith.build.play import make_play
 from goldsmith.build.sweep import sweep_orphans
+from goldsmith.build.templates import ensure_version
 from goldsmith.build.trial.context import Trial
 from goldsmith.build.trial.guests import await_guest, request_guest, start_guest
 from goldsmith.build.trial.phases import Session, begin, examine, finish, make_trial_key
 from goldsmith.build.trial.plan import COMPARED, TrialPlan, judge_capacity, plan_trial
 from goldsmith.build.trial.sessions import Sessions
-from goldsmith.build.trial.template import ensure_template
 from goldsmith.build.undo import Undo
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
@@ -201,7 +201,7 @@ def open_guest_of(subject: Subject, around: Surrounding) -> Iterator[TempGuest]:
     with open_trial(plan, subject, around, "shell") as trial, ExitStack() as stack:
         trial.key = make_trial_key(trial)
         with trial.events.step("template", index=1, total=3) as outcome:
-            outcome.result = ensure_template(trial)
+            outcome.result = trial.volid = ensure_version(trial.plan.version, trial.repository, trial.bringing)
         with trial.events.step("make a guest", index=2, total=3) as outcome:
             one = request_guest(trial)
             start, since = start_guest(trial, one)

@@ -1,0 +1,169 @@
+"""Several builds side by side: in the order of their ancestry, and what they have in common is built once.
+
+Each build runs in a thread, with connections of its own. An interrupt arrives in the main thread: it lets every build
+come to its own end at its next event, and waits until all have undone what they had made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from goldsmith.base.errors import GoldsmithError, Interrupted, UsageError
+from goldsmith.base.events import Events, Notice
+from goldsmith.build.base import is_version
+from goldsmith.build.cache.keys import ensure_secret, make_keys
+from goldsmith.build.cache.read import NO_BASE, find_base
+from goldsmith.build.facts import Site
+from goldsmith.build.run import Built
+from goldsmith.definition.image import Image
+from goldsmith.provision.stages import Stage
+
+POLL = 0.2
+"""Seconds after which the main thread looks up: an interrupt is heard between two looks at the latest."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One build. `work` does it, and tells of it by the events that it is given."""
+
+    name: str
+    work: Callable[[Events], Built]
+    after: str = ""
+    """Name of the image that it is built upon; empty where that is none of these."""
+    shares: str = ""
+    """What its first layer is made of: of two jobs with the same, the second finds what the first has finished."""
+
+
+class Brake:
+    """Ends builds that run in other threads: each, once, at its next event or pulse; its undoing is left alone."""
+
+    def __init__(self) -> None:
+        self._is_pulled = threading.Event()
+        self._stopped = threading.local()
+
+    def pull(self) -> None:
+        """Let all builds end."""
+        self._is_pulled.set()
+
+    def check(self) -> None:
+        """End the build of this thread, where that is wanted.
+
+        :raises Interrupted: once in each thread.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        if self._is_pulled.is_set() and not is_main and not getattr(self._stopped, "done", False):
+            self._stopped.done = True
+            raise Interrupted
+
+
+def describe_start(image: Image, site: Site, stages: tuple[Stage, ...]) -> str:
+    """Return what the beginning of an image's build consists of, as `Job.shares`: its base, and its first layer.
+
+    Where the base has still to be downloaded, that alone is shared.
+    """
+    base = image.variables.base_image
+    if not is_version(base) and find_base(image, site) is None:
+        return f"{site.name} {base}"
+    return f"{site.name} {base} {make_keys(stages[:1], NO_BASE, ensure_secret(image))[0].key}"
+
+
+def check_order(jobs: Sequence[Job]) -> None:
+    """Check that no image is built upon itself, be it over others.
+
+    :raises UsageError: one is.
+    """
+    after = {job.name: job.after for job in jobs}
+    for name, at in after.items():
+        chain = [name]
+        above = at
+        while above in after and above not in chain:
+            chain.append(above)
+            above = after[above]
+        if above == name:
+            raise UsageError(f"{' is built upon '.join([*chain, name])}", hint="change base_image in one of them")
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int, events: Events) -> Iterator[Built]:
+    """Do builds side by side; each is yielded when it is done.
+
+    One that fails keeps only those from being built that are built upon it.
+
+    :param at_once: most builds at a time.
+    :param events: of all; the brake hears them first.
+    :raises GoldsmithError: why the first that failed did.
+    """
+    check_order(jobs)
+    runner = _Runner(list(jobs), at_once, events)
+    yield from runner.run()
+    if runner.failures:
+        raise runner.failures[0]
+
+
+class _Runner:
+    def __init__(self, waiting: list[Job], at_once: int, events: Events) -> None:
+        self._waiting, self._at_once, self._events = waiting, at_once, events
+        self._running: dict[Future[Built], Job] = {}
+        self._failed: set[str] = set()
+        self._brake = Brake()
+        self.failures: list[GoldsmithError] = []
+
+    def run(self) -> Iterator[Built]:
+        """Do all jobs."""
+        events = self._events.with_pulse(self._brake.check)
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="build") as pool:
+            try:
+                while self._waiting or self._running:
+                    self._drop_hopeless()
+                    for job in self._choose_ready():
+                        self._waiting.remove(job)
+                        self._running[pool.submit(job.work, events)] = job
+                    yield from self._collect()
+            except BaseException:
+                self._brake.pull()
+                raise
+
+    def _choose_ready(self) -> list[Job]:
+        """Return the jobs that can begin now: those that nothing unfinished is before."""
+        ready: list[Job] = []
+        unfinished = {job.name for job in [*self._waiting, *self._running.values()]}
+        shared = {job.shares for job in self._running.values() if job.shares}
+        for job in self._waiting:
+            if (
+                len(self._running) + len(ready) < self._at_once
+                and job.after not in unfinished
+                and job.shares not in shared
+            ):
+                ready.append(job)
+                shared |= {job.shares} if job.shares else set()
+        return ready
+
+    def _collect(self) -> Iterator[Built]:
+        done, _ = wait(self._running, timeout=POLL, return_when=FIRST_COMPLETED)
+        for future in done:
+            job = self._running.pop(future)
+            try:
+                built = future.result()
+            except Interrupted:
+                raise
+            except GoldsmithError as error:
+                self._fail(job, error)
+            else:
+                yield built
+
+    def _fail(self, job: Job, error: GoldsmithError) -> None:
+        self._failed.add(job.name)
+        self.failures.append(error)
+        if self._waiting or self._running:
+            told = f"{job.name} was not built: {error.message}"
+            self._events.emit(Notice(message=told, level="warning", subject=job.name))
+
+    def _drop_hopeless(self) -> None:
+        while hopeless := [job for job in self._waiting if job.after in self._failed]:
+            for job in hopeless:
+                self._waiting.remove(job)
+                self._failed.add(job.name)
+                told = f"{job.name} is not built: {job.after}, which it is built upon, has failed"
+                self._events.emit(Notice(message=told, level="warning", subject=job.name))

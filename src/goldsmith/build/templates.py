@@ -1,0 +1,78 @@
+"""Versions as templates on the node: found there byte by byte, or brought for as long as a run lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from goldsmith.artifacts.export import SUFFIX, open_template
+from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.base.digest import Digest
+from goldsmith.base.events import Events
+from goldsmith.build.facts import Site
+from goldsmith.build.journal import Journal
+from goldsmith.build.traces import remove_template
+from goldsmith.build.undo import Undo
+from goldsmith.pve.storage import Volume
+
+DIGEST_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class Bringing:
+    """Who wants templates, and what of theirs is removed at the end. `storage` is the image's own."""
+
+    site: Site
+    storage: str
+    journal: Journal
+    undo: Undo
+    events: Events
+
+    def list_storages(self) -> Iterator[str]:
+        """Yield the storages in which builds put templates, the usual one first."""
+        yield from dict.fromkeys([self.site.file_storage or self.storage, self.storage])
+
+
+def ensure_version(version: Version, repository: Repository, bringing: Bringing) -> str:
+    """Have a version on the node as a template, and return its volume id."""
+    found = find_version(version, repository, bringing)
+    return found.volid if found is not None else bring_version(version, repository, bringing)
+
+
+def find_version(version: Version, repository: Repository, bringing: Bringing) -> Volume | None:
+    """Find a template that is the version byte by byte, whatever it is called: a build has put it there."""
+    with open_template(repository, version) as stream:
+        same_size = [
+            volume
+            for storage in bringing.list_storages()
+            for volume in bringing.site.node.storage.list_content(storage, "vztmpl")
+            if volume.size == stream.size
+        ]
+        if not same_size:
+            return None
+        while stream.read():
+            pass
+        wanted = stream.digest
+    return next((volume for volume in same_size if digest_volume(bringing.site, volume) == wanted), None)
+
+
+def digest_volume(site: Site, volume: Volume) -> Digest:
+    """Return the digest of a template, computed on the node."""
+    path = site.node.storage.get_template_directory(volume.storage) / volume.name
+    said = site.shell.run(["sha256sum", "--", str(path)], timeout=DIGEST_TIMEOUT).stdout
+    return Digest("sha256:" + said.lstrip("\\").split()[0])
+
+
+def bring_version(version: Version, repository: Repository, bringing: Bringing) -> str:
+    """Write a version into the node's storage, under a name that belongs to this run alone: it goes with the run."""
+    site, run_id = bringing.site, bringing.journal.run_id
+    storage = next(bringing.list_storages())
+    folder = site.node.storage.get_template_directory(storage)
+    name = f"goldsmith-{version.name}-{version.tag}-{run_id}{SUFFIX}"
+    volid = f"{storage}:vztmpl/{name}"
+    bringing.journal.note_template(volid)
+    bringing.undo.add(f"template {volid}", lambda: remove_template(site, volid, run_id))
+    with open_template(repository, version) as stream:
+        site.shell.make_directory(folder)
+        site.shell.put(stream, folder / name, on_bytes=bringing.events.watch(name, stream.size))
+    return volid
