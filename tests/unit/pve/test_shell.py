@@ -11,16 +11,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from goldsmith.base.errors import NodeUnreachable, ShellFailed
-from goldsmith.base.process import Argument
 from goldsmith.base.secrets import Secret
 from goldsmith.pve.shell import CommandShell, LocalShell, Shell, TargetExists
 from goldsmith.pve.ssh import SshAccess, SshShell, open_ssh_shell
+from goldsmith.pve.way import Way
 
 SUDO = """#!/bin/sh
 # Wants a password on its input, and takes not a byte more, as sudo -S does.
@@ -38,8 +38,8 @@ class PlainShell(CommandShell):
 
     machine = "here"
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        return list(argv)
+    def get_way(self, *, terminal: bool = False) -> Way:
+        return Way()
 
 
 class PasswordShell(CommandShell):
@@ -50,11 +50,8 @@ class PasswordShell(CommandShell):
     def __init__(self, sudo: Path, password: str = "secret") -> None:
         self._path, self._password = sudo, Secret(password)
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        return [self._path, *argv]
-
-    def _first_input(self) -> Secret | None:
-        return self._password
+    def get_way(self, *, terminal: bool = False) -> Way:
+        return Way((str(self._path),), first_input=self._password)
 
 
 class Sshd:
