@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from goldsmith.base.errors import ProgramFailed, ShellFailed
@@ -23,9 +24,10 @@ exec "$shell" "$@"
 """Becomes root's own shell in its home, as sshd does it; an account that lets nobody log in has plain sh here."""
 
 
-def render_as_login(*words: str) -> list[str]:
-    """Return what hands words to root's own shell: `-c` and a command, or `-l`."""
-    return ["sh", "-c", AS_LOGIN, "sh", *words]
+def render_login_shell(words: Sequence[str] = ()) -> list[str]:
+    """Return what starts root's own shell, or has it run a command (given as words, as to ssh)."""
+    given = ["-c", shlex.join(words)] if words else ["-l"]
+    return ["sh", "-c", AS_LOGIN, "sh", *given]
 
 
 class AttachShell(CommandShell):

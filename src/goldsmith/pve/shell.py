@@ -113,7 +113,7 @@ class CommandShell:
         if way.first_input is not None:
             given = Secret(f"{way.first_input.reveal()}\n{text}")
         try:
-            return run(way.wrap(argv), input=given, timeout=timeout, check=check)
+            return run(way.limit(timeout).wrap(argv), input=given, timeout=timeout, check=check)
         except ProgramFailed as error:
             raise self._explain(argv, error) from error
 

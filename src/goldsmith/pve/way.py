@@ -31,6 +31,16 @@ class Way:
             return replace(self, outer=(*self.outer, *words))
         return replace(self, inner=(*self.inner, *words))
 
+    def limit(self, seconds: float) -> Way:
+        """Return a way on which a program behind a remote shell ends there a second after its time is up.
+
+        Whoever waits for it here has stopped by then. But no signal crosses ssh, and an ssh that holds the connection
+        for others keeps the program's stderr open until it ends there.
+        """
+        if self.inner is None:
+            return self
+        return replace(self, inner=("timeout", "--kill-after=2", f"{seconds + 1:g}", *self.inner))
+
     def wrap(self, argv: Sequence[Argument]) -> list[Argument]:
         """Return what starts a program at the way's end."""
         words = [str(word) for word in argv]
