@@ -16,18 +16,25 @@ from goldsmith.build.trial.run import open_guest_of
 from goldsmith.pve.target import DirectTarget
 from goldsmith.verify.outcome import State
 from tests.lxc.guests import RunningNode
-from tests.lxc.images import SMALL, Workshop, open_site
+from tests.lxc.images import Workshop, open_site
 from tests.lxc.trials import Trials, list_failed
 
 pytestmark = pytest.mark.root
 DIRECT = "test_connection: direct\nhygiene_limits: {time-to-ready: 60}\n"
-NO_WAY_IN = {f"etc/systemd/system/{unit}": "/dev/null" for unit in ("ssh.service", "ssh.socket", "networking.service")}
+WITHOUT_SSHD = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: No sshd
+      ansible.builtin.raw: "apt-get -q purge -y openssh-server"
+"""
+NO_NETWORK = {"etc/systemd/system/networking.service": "/dev/null"}
 OWN = """
 import pytest
 
 def test_nothing_leads_here(host):
     assert host.backend.NAME == "direct"
-    assert not host.service("ssh").is_running
+    assert not host.package("openssh-server").is_installed
     assert not host.socket("tcp://22").is_listening
     assert "inet " not in host.check_output("ip -4 addr show dev eth0")
 
@@ -43,20 +50,21 @@ def test_a_reboot(host, guest):
 def trials(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     with open_site(node) as site:
         workshop = Workshop(tmp_path_factory.mktemp("project"), site)
-        workshop.write_image(SMALL, DIRECT)
+        workshop.write_image(WITHOUT_SSHD, DIRECT)
         yield Trials(workshop)
 
 
 @pytest.fixture(scope="module")
 def closed(trials: Trials) -> Version:
-    """A version whose guests have neither sshd nor an address."""
-    return trials.spoil(trials.workshop.build().version, NO_WAY_IN)
+    """A version whose playbook has removed sshd, and whose guests bring up no network."""
+    trials.workshop.write_image(WITHOUT_SSHD, DIRECT)
+    return trials.spoil(trials.workshop.build().version, NO_NETWORK)
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays(trials: Trials) -> Iterator[None]:
     trials.workshop.told.clear()
-    trials.workshop.write_image(SMALL, DIRECT)
+    trials.workshop.write_image(WITHOUT_SSHD, DIRECT)
     trials.write_tests(OWN)
     yield
     assert trials.workshop.find_leftovers() == []
@@ -76,7 +84,7 @@ def test_a_version_without_sshd_and_network_passes(trials: Trials, closed: Versi
 
 def test_over_ssh_it_fails_to_boot(trials: Trials, closed: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guests, "BOOT_TIMEOUT", 4.0)
-    trials.workshop.write_image(SMALL)
+    trials.workshop.write_image(WITHOUT_SSHD)
     (tested,) = trials.test(closed)
     assert list_failed(tested.verdict) == ["boot"]
     assert "did not let our key in within 4 s" in tested.verdict.outcomes[0].message
