@@ -97,6 +97,13 @@ def test_a_throw_away_guest_of_a_version_is_gone_afterwards(journey: Journey) ->
     assert done.stdout.split() == ["lxc-test", "root"]
     assert "[removed test guest 900]" in done.stderr
     assert journey.find_leftovers() == []
+    journey.write_image(SMALL, "test_connection: direct\n")
+    done = journey.goldsmith(
+        "shell", version, "sh", "-c", 'hostname; id -un; pwd; echo "$1"; exit 3', "sh", "a  b", code=3
+    )
+    assert done.stdout.splitlines() == ["lxc-test", "root", "/root", "a  b"]
+    assert "entered through pve" in done.stderr
+    assert journey.find_leftovers() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

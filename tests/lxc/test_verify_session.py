@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,59 +14,17 @@ from goldsmith.build.play import make_play
 from goldsmith.pve.target import Target
 from goldsmith.verify.hygiene.policy import make_policy
 from goldsmith.verify.hygiene.run import run_hygiene
-from goldsmith.verify.outcome import Outcome, State
+from goldsmith.verify.outcome import State
 from goldsmith.verify.session import collect_groups, run_session
 from goldsmith.verify.settle import wait_settled
 from goldsmith.verify.subject import open_subject
-from goldsmith.verify.tests import UserTests, get_user_tests
+from goldsmith.verify.tests import get_user_tests
+from tests.lxc.benches import FROM_THE_DOCUMENTATION, Bench, list_bad
 from tests.lxc.guests import Guests, RunningNode
 from tests.lxc.images import Workshop, open_site
 from tests.lxc.subjects import make_key, open_guest
 
 pytestmark = pytest.mark.root
-FROM_THE_DOCUMENTATION = """\
-def test_passwd_file(host):
-    passwd = host.file("/etc/passwd")
-    assert passwd.contains("root")
-    assert passwd.user == "root"
-    assert passwd.group == "root"
-    assert passwd.mode == 0o644
-
-
-def test_nginx_is_installed(host):
-    nginx = host.package("nginx")
-    assert nginx.is_installed
-    assert nginx.version.startswith("1.2")
-
-
-def test_nginx_running_and_enabled(host):
-    nginx = host.service("nginx")
-    assert nginx.is_running
-    assert nginx.is_enabled
-"""
-"""The first test file of testinfra's documentation (pytest-testinfra 10, quick start), as it stands there."""
-
-
-@dataclass
-class Bench:
-    """Tests in a folder, run on a guest."""
-
-    folder: Path
-    subject: Target
-    told: list[Event] = field(default_factory=list)
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "tests.log"
-
-    def run(self, text: str, *, test_timeout: float = 60.0, **variables: Any) -> dict[str, Outcome]:
-        directory = self.folder / "tests"
-        directory.mkdir(exist_ok=True)
-        (directory / "test_it.py").write_text(text)
-        tests = UserTests(directory, variables, test_timeout)
-        (group,) = collect_groups(tests)
-        outcomes = run_session(tests, group, self.subject, events=Events(self.told.append), log=self.log)
-        return {outcome.name.removeprefix("test_it.py::"): outcome for outcome in outcomes}
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +39,6 @@ def subject(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def bench(subject: Target, tmp_path: Path) -> Bench:
     return Bench(tmp_path, subject)
-
-
-def list_bad(outcomes: dict[str, Outcome]) -> dict[str, str]:
-    """The outcomes that are no success, with what they say."""
-    return {name: f"{one.message}\n{one.detail}" for name, one in outcomes.items() if one.state is not State.PASSED}
 
 
 def test_a_file_of_testinfras_documentation_runs_unchanged(bench: Bench) -> None:

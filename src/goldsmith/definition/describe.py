@@ -21,6 +21,11 @@ REWRITE = "python -m goldsmith.definition.describe docs"
 TEMPLATE: Mapping[str, Any] = {"type": "string", "pattern": r"\{[{%]", "description": "a Jinja template"}
 """What an editor must accept for every variable."""
 
+FORM_KEYS = (
+    "type", "enum", "pattern", "minimum", "maximum", "minLength", "items", "properties", "additionalProperties",
+)  # fmt: skip
+"""What JSON Schema says about a value's form."""
+
 
 @dataclass(frozen=True)
 class VariableDescription:
@@ -80,11 +85,7 @@ def render_json_schema() -> str:
 
 def _render_property(name: str, made: Mapping[str, Any]) -> dict[str, Any]:
     described = _describe(name)
-    form = {
-        key: made[key]
-        for key in ("type", "pattern", "minimum", "maximum", "minLength", "items", "properties", "additionalProperties")
-        if key in made
-    }
+    form = {key: made[key] for key in FORM_KEYS if key in made}
     forms = [dict(part) for part in made.get("anyOf", [form]) if part != {"type": "null"}]
     shown = {key: made[key] for key in ("default", "examples") if made.get(key) not in (None, [])}
     return {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
@@ -145,6 +145,15 @@ def read_packages(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    def check(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"is {repr(value) if isinstance(value, str) else _kind(value)}, not {' or '.join(words)}")
+        return str(value)
+
+    return BeforeValidator(check), WithJsonSchema({"type": "string", "enum": list(words)})
+
+
 def _directory(value: Any) -> PurePosixPath:
     path = value if isinstance(value, PurePosixPath) else PurePosixPath(_text(value))
     if not path.is_absolute() or ".." in path.parts:
@@ -153,12 +162,14 @@ def _directory(value: Any) -> PurePosixPath:
 
 
 _VMID, _UID, _SECONDS = _whole(100, 999_999_999), _whole(100, 60_000), _whole(1, 86_400)
+_CONNECTION = _one_of("ssh", "direct")
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 VmId = Annotated[int, _VMID[0], _VMID[1]]
 """A guest's id (PVE 8.4, format pve-vmid)."""
 Uid = Annotated[int, _UID[0], _UID[1]]
 """A user id that Debian's base system has not given away (policy 9.2.2: 0 to 99 are)."""
 Seconds = Annotated[int, _SECONDS[0], _SECONDS[1]]
+TestConnection = Annotated[Literal["ssh", "direct"], _CONNECTION[0], _CONNECTION[1]]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema({"type": "string"})]
 Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]

@@ -19,6 +19,7 @@ from goldsmith.definition.fields import (
     Packages,
     Seconds,
     SecretText,
+    TestConnection,
     Text,
     Truth,
     Uid,
@@ -245,6 +246,13 @@ class Variables(BaseModel):
         "a whole number of seconds from 1 to 86400",
         60,
         default=300,
+    )
+    test_connection: TestConnection = _known(
+        "How tests enter their guests. ssh: as root, over the network. direct: by LXC's own way in, through the node, "
+        "for an image without sshd, or one whose network does not come up where it is tested.",
+        "ssh or direct",
+        "direct",
+        default="ssh",
     )
 
 

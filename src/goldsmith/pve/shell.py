@@ -1,7 +1,8 @@
 """A shell on the node, for what the API has no way to do: reading and placing files, mostly.
 
-One protocol, two ways: `LocalShell` on this machine (which the embedded node is), `ssh.SshShell` elsewhere.
-Both only start programs that every Debian has, so that a file is handled by the same code wherever it lies.
+One protocol, two ways: `LocalShell` on this machine (which the embedded node is), `ssh.SshShell` elsewhere; from
+either, `attach.AttachShell` goes on into a container. They only start programs that every Debian has, so that a file is
+handled by the same code wherever it lies.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import IO, Protocol
 from goldsmith.base.errors import ProgramFailed, ShellFailed
 from goldsmith.base.process import Argument, Completed, open_process, run
 from goldsmith.base.secrets import Secret
+from goldsmith.pve.way import Way
 
 PIECE = 1 << 20
 OnBytes = Callable[[int], None]
@@ -41,6 +43,13 @@ class Shell(Protocol):
     @property
     def machine(self) -> str:
         """The machine's name, for messages."""
+        ...
+
+    def get_way(self, *, terminal: bool = False) -> Way:
+        """Return how programs are started there, as root. It holds as long as the shell is open.
+
+        :param terminal: for a program that a person sits before.
+        """
         ...
 
     def run(self, argv: Sequence[Argument], *, text: str = "", timeout: float = 60.0, check: bool = True) -> Completed:
@@ -88,13 +97,9 @@ class CommandShell:
 
     machine: str
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        """Return what starts a program there, as root."""
+    def get_way(self, *, terminal: bool = False) -> Way:
+        """Return how programs are started there, as root."""
         raise NotImplementedError
-
-    def _first_input(self) -> Secret | None:
-        """Return a line that comes before a program's own input: a password for sudo."""
-        return None
 
     def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
         """Return our error for a program that failed, or that was never reached."""
@@ -103,11 +108,12 @@ class CommandShell:
 
     def run(self, argv: Sequence[Argument], *, text: str = "", timeout: float = 60.0, check: bool = True) -> Completed:
         """Run a program to its end; its output is text."""
+        way = self.get_way()
         given: str | Secret | None = text or None
-        if (password := self._first_input()) is not None:
-            given = Secret(f"{password.reveal()}\n{text}")
+        if way.first_input is not None:
+            given = Secret(f"{way.first_input.reveal()}\n{text}")
         try:
-            return run(self._wrap(argv), input=given, timeout=timeout, check=check)
+            return run(way.limit(timeout).wrap(argv), input=given, timeout=timeout, check=check)
         except ProgramFailed as error:
             raise self._explain(argv, error) from error
 
@@ -179,7 +185,7 @@ class CommandShell:
         with self._open(argv, stdin=subprocess.PIPE) as process:
             assert process.stdin is not None
             try:
-                if (password := self._first_input()) is not None:
+                if (password := self.get_way().first_input) is not None:
                     process.stdin.write(f"{password.reveal()}\n".encode())
                 while piece := source.read(PIECE):
                     process.stdin.write(piece)
@@ -195,9 +201,10 @@ class CommandShell:
     @contextmanager
     def _open(self, argv: Sequence[Argument], *, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
         """Start a program with its streams in our hands; it writes little to stderr, so that no pipe fills up."""
-        password = self._first_input()
+        way = self.get_way()
+        password = way.first_input
         feeds_itself = password is not None and stdin == subprocess.DEVNULL
-        with open_process(self._wrap(argv), stdin=subprocess.PIPE if feeds_itself else stdin) as process:
+        with open_process(way.wrap(argv), stdin=subprocess.PIPE if feeds_itself else stdin) as process:
             if feeds_itself and password is not None and process.stdin is not None:
                 process.stdin.write(f"{password.reveal()}\n".encode())
                 process.stdin.close()
@@ -216,8 +223,9 @@ class LocalShell(CommandShell):
 
     machine = "this machine"
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        return list(argv) if os.geteuid() == 0 else ["sudo", "-n", "--", *argv]
+    def get_way(self, *, terminal: bool = False) -> Way:  # noqa: ARG002 - a terminal reaches what runs here by itself
+        """Return how programs are started here, as root."""
+        return Way() if os.geteuid() == 0 else Way(("sudo", "-n", "--"))
 
     def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
         failed = super()._explain(argv, error)

@@ -15,6 +15,7 @@ from goldsmith.base.errors import NodeUnreachable, ProgramFailed, ShellFailed
 from goldsmith.base.process import Argument, open_process, run
 from goldsmith.base.secrets import Secret
 from goldsmith.pve.shell import CommandShell
+from goldsmith.pve.way import Way
 
 CONNECT_TIMEOUT = 15
 UNREACHED = 255
@@ -63,19 +64,24 @@ class SshShell(CommandShell):
         self._sudo = ["sudo", "-k", "-S", "-p", "", "--"]  # -k: it always reads the password, never takes data for it
         self.run(["true"])
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        command = shlex.join([*self._sudo, "env", "LC_ALL=C", *(str(word) for word in argv)])
-        return [*_ssh(self._access, self._control), self._access.host, command]
-
-    def _first_input(self) -> Secret | None:
-        return self._access.sudo_password if "-S" in self._sudo else None
+    def get_way(self, *, terminal: bool = False) -> Way:
+        """Return the way over this connection; before a terminal, sudo asks the person for a password."""
+        ssh = _ssh(self._access, self._control, terminal=terminal)
+        if terminal:
+            sudo = ["sudo", "--"] if self._sudo else []
+            return Way((*ssh, self._access.host), tuple(sudo))
+        password = self._access.sudo_password if "-S" in self._sudo else None
+        return Way((*ssh, self._access.host), (*self._sudo, "env", "LC_ALL=C"), password)
 
     def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
         return _explain_ssh(self._access, error) if error.returncode == UNREACHED else super()._explain(argv, error)
 
 
-def _ssh(access: SshAccess, control: Path) -> list[Argument]:
-    return ["ssh", "-T", *_render_options({**_choose_options(access), "ControlPath": control})]
+def _ssh(access: SshAccess, control: Path, *, terminal: bool = False) -> list[str]:
+    options = {**_choose_options(access), "ControlPath": control}
+    if terminal:
+        options["LogLevel"] = "ERROR"
+    return ["ssh", "-t" if terminal else "-T", *_render_options(options)]
 
 
 def _choose_options(access: SshAccess) -> dict[str, Argument]:
@@ -94,7 +100,7 @@ def _choose_options(access: SshAccess) -> dict[str, Argument]:
     return options
 
 
-def _render_options(options: Mapping[str, Argument]) -> list[Argument]:
+def _render_options(options: Mapping[str, Argument]) -> list[str]:
     return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
 

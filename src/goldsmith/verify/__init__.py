@@ -1,8 +1,9 @@
 """Proving an image on a guest that was made from it: built-in checks of its hygiene, and the user's own tests.
 
-It works on guests that run and let root in over SSH. It never makes, starts or removes one, and stores nothing.
+It works on guests that run and let root in, over SSH or through their node. It never makes, starts or removes one, and
+stores nothing.
 
-    subject     Target, open_subject                 the guest, and its shell
+    subject     open_subject                          the guest's shell, whichever way leads there
     settle      wait_settled                          has it come up?
     hygiene     make_policy, run_hygiene              the built-in checks, on one guest or two
     session     collect_groups, run_session           images/NAME/tests/test_*.py, each session a process of its own

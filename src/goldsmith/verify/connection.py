@@ -1,8 +1,9 @@
 """A pytest plugin, loaded into the process of one session: the door to testinfra, whose own plugin gives `host`.
 
-testinfra is told its only host, and how ssh reaches it, on pytest's command line (see `session`): that wins over a
-module's `testinfra_hosts`, so that no test reaches anything but the guest by accident. This plugin adds what tests of
-an image need besides: the image's variables, a guest that can be rebooted, groups, time limits; and it reports.
+testinfra is told its only host on pytest's command line (see `session`): that wins over a module's `testinfra_hosts`,
+so that no test reaches anything but the guest by accident. Its own ssh takes it there, or our `DirectBackend`, for a
+guest that is entered through its node. This plugin adds what tests of an image need besides: the image's variables, a
+guest that can be rebooted, groups, time limits; and it reports.
 """
 
 from __future__ import annotations
@@ -11,20 +12,31 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
+from testinfra.backend import BACKENDS
+from testinfra.backend.base import BaseBackend, CommandResult
 
-from goldsmith.base.process import run
-from goldsmith.verify.protocol import FILE_KEY, SETTINGS, SHARED, STOP_GRACE
+from goldsmith.base.errors import ProgramTimedOut
+from goldsmith.base.process import Argument, open_process, run
+from goldsmith.base.secrets import Secret
+from goldsmith.pve.attach import AS_LOGIN
+from goldsmith.pve.way import Way
+from goldsmith.verify.protocol import DIRECT, FILE_KEY, SETTINGS, SHARED, STOP_GRACE
+from goldsmith.verify.settle import READY
 
 REBOOT_TIMEOUT = 120.0
 UNREACHED = 255
+ENTERED = b"@goldsmith: entered\n"
+"""Comes first of what a program in a guest that is entered directly complains of: before it, the way in complains."""
+TELL_ENTERED = f"echo '{ENTERED.decode().strip()}' >&2\n"
 OUTPUT_LIMIT = 64 << 10
 """Characters of a test's output that are reported; the whole is in the session's log."""
 MARKERS = (
@@ -32,15 +44,119 @@ MARKERS = (
     "for_each(argument, variable): run the test once for each item of one of the image's variables",
 )
 WHICH_BOOT = "sed 's/.*) //' /proc/1/stat | cut -d' ' -f20; cat /proc/sys/kernel/random/boot_id"
-"""When process 1 began: it tells two boots apart in containers too, which share the machine's boot_id (proc(5))."""
+"""When process 1 began, whoever has started it anew.
+
+It tells two boots apart in containers too, which share the machine's boot_id (proc(5)).
+"""
+
+
+class Entrance(Protocol):
+    """How commands are run in the guest beside the tests' own."""
+
+    def ask(self, command: str, *, timeout: float) -> str:
+        """Run a command, and return what it says; nothing where the guest is away, or does not answer in time."""
+        ...
+
+    def leave(self) -> None:
+        """Let go of a connection that stands."""
+        ...
+
+
+class SshEntrance:
+    """Over a connection of its own for each command, so that none is taken for granted."""
+
+    def __init__(self, address: str, ssh_config: Path) -> None:
+        self._address, self._ssh_config = address, ssh_config
+
+    def ask(self, command: str, *, timeout: float) -> str:
+        """Run a command."""
+        alone = ["-o", "ControlPath=none", "-o", "ConnectTimeout=2"]
+        return _hear(["ssh", *alone, "-F", str(self._ssh_config), self._address, command], timeout)
+
+    def leave(self) -> None:
+        """End the connection that testinfra's ssh has put into the background."""
+        run(["ssh", "-F", self._ssh_config, "-O", "exit", self._address], check=False, timeout=10)
+
+
+class DirectEntrance:
+    """Through the guest's node."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+
+    def ask(self, command: str, *, timeout: float) -> str:
+        """Run a command."""
+        given = None if self._way.first_input is None else Secret(f"{self._way.first_input.reveal()}\n")
+        return _hear(self._way.wrap(["sh", "-c", command]), timeout, given)
+
+    def leave(self) -> None:
+        """There is no connection."""
+
+
+def _hear(argv: Sequence[Argument], timeout: float, given: Secret | None = None) -> str:
+    """Return what a program says, unless ssh or the way into the guest has failed, which say nothing there."""
+    try:
+        done = run(argv, input=given, check=False, timeout=timeout)
+    except ProgramTimedOut:
+        return ""
+    return "" if done.returncode == UNREACHED else done.stdout.strip()
+
+
+def read_settings() -> dict[str, Any]:
+    """Read what this process was told; see `workspace`."""
+    settings: dict[str, Any] = json.loads(Path(os.environ[SETTINGS]).read_text(encoding="utf-8"))
+    return settings
+
+
+def make_entrance(settings: Mapping[str, Any]) -> Entrance:
+    """Return how commands are run in the guest that the settings name."""
+    if settings["way"] is None:
+        return SshEntrance(settings["address"], Path(settings["ssh_config"]))
+    return DirectEntrance(read_way(settings["way"]))
+
+
+def read_way(given: Mapping[str, Any]) -> Way:
+    """Read how programs are started in a guest that is entered directly."""
+    password = _reveal(given["first_input"])
+    inner = None if given["inner"] is None else tuple(given["inner"])
+    return Way(tuple(given["outer"]), inner, None if password is None else Secret(password.read_text()))
+
+
+class DirectBackend(BaseBackend):  # type: ignore[misc] # testinfra publishes no types
+    """Testinfra's commands, started in the guest through its node; the guest's root runs them as it would over SSH."""
+
+    NAME = DIRECT
+
+    def __init__(self, name: str, *args: Any, **options: Any) -> None:
+        super().__init__(name, *args, **options)
+        self._way = read_way(read_settings()["way"])
+
+    def run(self, command: str, *args: str, **_options: Any) -> CommandResult:
+        """Run a command; what it leaves are bytes.
+
+        :raises RuntimeError: the guest cannot be entered (as testinfra's own connections do).
+        """
+        command = self.get_command(command, *args)
+        code, said, complained = self._start(["sh", "-c", TELL_ENTERED + AS_LOGIN, "sh", "-c", command])
+        before, mark, complained = complained.partition(ENTERED)
+        if not mark:
+            raise RuntimeError(f"the guest cannot be entered: {before.decode(errors='replace').strip() or code}")
+        return self.result(code, self.encode(command), said, complained)
+
+    def _start(self, argv: list[str]) -> tuple[int, bytes, bytes]:
+        """Run a program to its end; stopped meanwhile, it and what it has started are ended."""
+        given = b"" if self._way.first_input is None else f"{self._way.first_input.reveal()}\n".encode()
+        with open_process(self._way.wrap(argv), stdin=subprocess.PIPE) as process:
+            said, complained = process.communicate(given)
+            return process.returncode, said, complained
 
 
 class Guest:
     """The guest under test."""
 
-    def __init__(self, address: str, ssh_config: Path) -> None:
+    def __init__(self, address: str, entrance: Entrance) -> None:
         self.address = address
-        self._ssh_config = ssh_config
+        self._entrance = entrance
 
     def reboot(self, timeout: float = REBOOT_TIMEOUT) -> None:
         """Reboot the guest, and wait until it lets us in again and has settled; the test fails when it does not.
@@ -50,22 +166,25 @@ class Guest:
         __tracebackhide__ = True
         before = self._ask(WHICH_BOOT)
         self._ask("systemctl reboot || reboot")
-        run(["ssh", "-F", self._ssh_config, "-O", "exit", self.address], check=False, timeout=10)
+        self._entrance.leave()
         deadline = time.monotonic() + timeout
-        while (now := self._ask(WHICH_BOOT)) in ("", before):
+        while (delay := self._find_delay(before)) is not None:
             if time.monotonic() > deadline:
-                came = "it is still up" if now else "it does not let us in"
-                pytest.fail(f"the guest has not come back {timeout:g} s after its reboot: {came}", pytrace=False)
+                pytest.fail(f"the guest has not come back {timeout:g} s after its reboot: {delay}", pytrace=False)
             time.sleep(0.1)
         left = max(1.0, deadline - time.monotonic())
         self._ask(f"timeout {left:.0f} systemctl is-system-running --wait", timeout=left + 10)
 
+    def _find_delay(self, before: str) -> str | None:
+        """Return what the guest has not done yet since it was told to reboot; None when it is back."""
+        now = self._ask(WHICH_BOOT)
+        if now in ("", before):
+            return "it is still up" if now else "it does not let us in"
+        said = self._ask(f"{READY}\necho ready")
+        return None if said == "ready" else said or "it does not let us in"
+
     def _ask(self, command: str, *, timeout: float = 15.0) -> str:
-        """Run a command over a connection of its own, and return what it says; nothing where the guest is away."""
-        alone = ["-o", "ControlPath=none", "-o", "ConnectTimeout=2"]
-        argv = ["ssh", *alone, "-F", str(self._ssh_config), self.address, command]
-        done = run(argv, check=False, timeout=timeout)
-        return "" if done.returncode == UNREACHED else done.stdout.strip()
+        return self._entrance.ask(command, timeout=timeout)
 
 
 class Session:
@@ -76,8 +195,8 @@ class Session:
         self.group: str | None = settings["group"]
         self.limit = float(settings["test_timeout"])
         self.variables: dict[str, Any] = {name: _reveal(value) for name, value in settings["variables"].items()}
-        self.guest = Guest(settings["address"], Path(settings["ssh_config"]))
-        self._host = f"ssh://{settings['address']}"
+        self.guest = Guest(settings["address"], make_entrance(settings))
+        self._host = str(settings["host"])
         self._deadline = 0.0
         self._parts: list[pytest.TestReport] = []
 
@@ -249,8 +368,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read what this session is to do."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    settings = json.loads(Path(os.environ[SETTINGS]).read_text(encoding="utf-8"))
-    config.stash[SESSION] = Session(settings)
+    BACKENDS[DIRECT] = f"{__name__}.{DirectBackend.__name__}"
+    config.stash[SESSION] = Session(read_settings())
     config.pluginmanager.register(config.stash[SESSION], "goldsmith-session")
 
 

@@ -20,7 +20,7 @@ from goldsmith.base.events import Events
 from goldsmith.base.private import open_private_log
 from goldsmith.base.process import Argument, open_process, run
 from goldsmith.base.secrets import Masker, find_secrets, list_disguises
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import Enterable
 from goldsmith.verify.outcome import Outcome
 from goldsmith.verify.protocol import SETTINGS, SHARED, STOP_GRACE
 from goldsmith.verify.reading import Reader
@@ -85,7 +85,7 @@ def build_command(workspace: Workspace) -> list[Argument]:
         sys.executable, "-P", "-m", "pytest", "-p", TESTINFRA, "-p", PLUGIN,
         "-c", workspace.configuration, "--rootdir", directory, "--confcutdir", directory,
         "-o", f"cache_dir={workspace.root / 'cache'}", "--color=no",
-        f"--hosts=ssh://{workspace.address}", f"--ssh-config={workspace.ssh_config}", directory,
+        f"--hosts={workspace.host}", f"--ssh-config={workspace.ssh_config}", directory,
     ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def build_environment(workspace: Workspace) -> dict[str, str]:
 def run_session(
     tests: UserTests,
     group: TestGroup,
-    subject: Target,
+    subject: Enterable,
     *,
     events: Events,
     log: Path,

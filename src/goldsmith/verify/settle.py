@@ -14,6 +14,14 @@ GRACE = 10.0
 """Seconds beyond the guest's own limit until we stop asking."""
 UP = ("running", "degraded", "maintenance")
 WAIT = '[ -d /run/systemd/system ] || { echo none; exit 0; }; timeout "$1" systemctl is-system-running --wait'
+READY = """
+case $(readlink /proc/1/exe) in
+  ""|*lxc*) echo "its init has not been started"; exit 1 ;;
+  */systemd*) case $(systemctl is-system-running 2>/dev/null) in
+    ""|offline|unknown) echo "systemd does not answer"; exit 1 ;; esac ;;
+esac
+"""
+"""Says nothing as soon as the guest's init can be talked to. Before that, process 1 is still LXC's own program."""
 LIST_FAILED = """
 systemctl list-units --failed --all --plain --no-legend --no-pager | cut -d' ' -f1 | while read -r unit; do
   printf '@unit %s\\n' "$unit"
@@ -65,6 +73,18 @@ class Settled:
         parts = [f"{unit.unit} ({unit.description})\n" + "\n".join(f"  {line}" for line in unit.lines)
                  for unit in self.failed]  # fmt: skip
         return "\n".join([*parts, *self.jobs])
+
+
+def find_unreadiness(shell: Shell, *, timeout: float = 10.0) -> str | None:
+    """Return why a guest, where programs may run long before it has started anything, is not ready; None when it is."""
+    try:
+        done = shell.run(["sh", "-c", READY], timeout=timeout, check=False)
+    except ProgramTimedOut as error:
+        return error.message
+    if done.returncode == 0:
+        return None
+    said = (done.stdout or done.stderr).strip()
+    return said.splitlines()[-1] if said else f"sh ended with code {done.returncode}"
 
 
 def wait_settled(shell: Shell, *, timeout: float = SETTLE_TIMEOUT) -> Settled:

@@ -1,4 +1,4 @@
-"""The guest under test, reached over SSH as root."""
+"""The guest under test, entered as root: over SSH, or directly through its node."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from contextlib import contextmanager
 
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.ssh import open_ssh_shell
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import DirectTarget, Enterable
 
 
 @contextmanager
-def open_subject(subject: Target) -> Iterator[Shell]:
-    """Use the guest's shell while the block runs, over one connection.
+def open_subject(subject: Enterable) -> Iterator[Shell]:
+    """Use the guest's shell while the block runs: over one connection, or entered anew for each program.
 
     :raises NodeUnreachable: nobody answers there.
     :raises ShellFailed: the host key is another, or our key is refused.
     """
+    if isinstance(subject, DirectTarget):
+        yield subject.shell
+        return
     with open_ssh_shell(subject.access) as shell:
         yield shell

@@ -2,7 +2,7 @@
 
 DIR/                    mode 0700, in TMPDIR; removed whatever happens
   ssh_config            how the guest is reached; the user's own configuration counts for the rest
-  settings.json         for our plugin, see `connection`
+  settings.json         for our plugin, see `connection`: also the way into a guest that is entered directly
   pytest.ini            empty; used where the tests have no configuration, so that none from above them counts
   secrets/              one file for each secret variable
   report.jsonl          what our plugin tells while the tests run
@@ -24,8 +24,8 @@ from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText
-from goldsmith.pve.target import Target
-from goldsmith.verify.protocol import FILE_KEY
+from goldsmith.pve.target import DirectTarget, Enterable, Target
+from goldsmith.verify.protocol import DIRECT, FILE_KEY
 from goldsmith.verify.tests import UserTests
 
 PREFIX = "goldsmith-test-"
@@ -52,7 +52,19 @@ class Workspace:
     root: Path
     control: Path
     tests: UserTests
-    address: str
+    subject: Enterable | None
+    """None in a run that only collects."""
+
+    @property
+    def address(self) -> str:
+        """The guest's address."""
+        return NOBODY if self.subject is None else self.subject.address
+
+    @property
+    def host(self) -> str:
+        """The guest as testinfra's host specification."""
+        scheme = DIRECT if isinstance(self.subject, DirectTarget) else "ssh"
+        return f"{scheme}://{self.address}"
 
     @property
     def ssh_config(self) -> Path:
@@ -80,7 +92,7 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(tests: UserTests, subject: Target | None, group: str | None) -> Iterator[Workspace]:
+def open_workspace(tests: UserTests, subject: Enterable | None, group: str | None) -> Iterator[Workspace]:
     """Make the private directory; it is gone after the block, and so is ssh's connection.
 
     Directories of runs that were killed go too: they hold secrets.
@@ -93,8 +105,8 @@ def open_workspace(tests: UserTests, subject: Target | None, group: str | None) 
         control = root / "s"
         if len(os.fsencode(control)) > SOCKET_ROOM:
             control = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp"))) / "s"
-        workspace = Workspace(root, control, tests, NOBODY if subject is None else subject.address)
-        workspace.write("ssh_config", "" if subject is None else render_ssh_config(subject, control))
+        workspace = Workspace(root, control, tests, subject)
+        workspace.write("ssh_config", render_ssh_config(subject, control) if isinstance(subject, Target) else "")
         workspace.write("pytest.ini", "[pytest]\n")
         workspace.write("report.jsonl", "")
         workspace.write("settings.json", json.dumps(_describe(workspace, group)))
@@ -108,10 +120,21 @@ def _describe(workspace: Workspace, group: str | None) -> dict[str, Any]:
         "report": str(workspace.report),
         "ssh_config": str(workspace.ssh_config),
         "address": workspace.address,
+        "host": workspace.host,
+        "way": _describe_way(workspace),
         "group": group,
         "test_timeout": workspace.tests.test_timeout,
         "variables": variables,
     }
+
+
+def _describe_way(workspace: Workspace) -> dict[str, Any] | None:
+    """Return how programs are started in a guest that is entered directly; None for one that is reached over SSH."""
+    if not isinstance(workspace.subject, DirectTarget):
+        return None
+    way = workspace.subject.shell.get_way()
+    password = _to_plain(way.first_input, "", workspace)
+    return {"outer": way.outer, "inner": way.inner, "first_input": password}
 
 
 def _to_plain(value: Any, name: str, workspace: Workspace) -> Any:

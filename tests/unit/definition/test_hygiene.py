@@ -28,6 +28,14 @@ def test_without_a_word_all_checks_are_made(place: Place) -> None:
     variables = place.load().variables
     assert (variables.hygiene_skip, variables.hygiene_users, variables.hygiene_limits) == ({}, (), {})
     assert variables.test_timeout == 300
+    assert variables.test_connection == "ssh"
+
+
+def test_tests_may_enter_their_guests_directly(place: Place) -> None:
+    place.write("test_connection: direct\n")
+    assert place.load().variables.test_connection == "direct"
+    forms = json.loads(render_json_schema())["properties"]["test_connection"]["anyOf"]
+    assert forms[0] == {"type": "string", "enum": ["ssh", "direct"]}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,8 @@ def test_without_a_word_all_checks_are_made(place: Place) -> None:
         ("hygiene_limits: {time-to-ready: true}", "the limit for 'time-to-ready' is not a number of seconds"),
         ("test_timeout: 0", "0 is too small"),
         ("test_timeout: soon", "not a whole number"),
+        ("test_connection: telnet", "is 'telnet', not ssh or direct"),
+        ("test_connection: yes", "is a truth value, not ssh or direct"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_line(place: Place, written: str, said: str) -> None:

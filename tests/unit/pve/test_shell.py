@@ -11,16 +11,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from goldsmith.base.errors import NodeUnreachable, ShellFailed
-from goldsmith.base.process import Argument
+from goldsmith.base.errors import NodeUnreachable, ProgramTimedOut, ShellFailed
 from goldsmith.base.secrets import Secret
 from goldsmith.pve.shell import CommandShell, LocalShell, Shell, TargetExists
 from goldsmith.pve.ssh import SshAccess, SshShell, open_ssh_shell
+from goldsmith.pve.way import Way
 
 SUDO = """#!/bin/sh
 # Wants a password on its input, and takes not a byte more, as sudo -S does.
@@ -38,8 +38,8 @@ class PlainShell(CommandShell):
 
     machine = "here"
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        return list(argv)
+    def get_way(self, *, terminal: bool = False) -> Way:
+        return Way()
 
 
 class PasswordShell(CommandShell):
@@ -50,11 +50,8 @@ class PasswordShell(CommandShell):
     def __init__(self, sudo: Path, password: str = "secret") -> None:
         self._path, self._password = sudo, Secret(password)
 
-    def _wrap(self, argv: Sequence[Argument]) -> list[Argument]:
-        return [self._path, *argv]
-
-    def _first_input(self) -> Secret | None:
-        return self._password
+    def get_way(self, *, terminal: bool = False) -> Way:
+        return Way((str(self._path),), first_input=self._password)
 
 
 class Sshd:
@@ -141,6 +138,16 @@ def test_a_program_is_run(shell: Shell) -> None:
 def test_a_program_that_fails_says_why(shell: Shell) -> None:
     with pytest.raises(ShellFailed, match=f"ls failed on {shell.machine}: .*No such file"):
         shell.run(["ls", "/nowhere"])
+
+
+def test_a_program_that_hangs_is_stopped_there_too(shell: Shell, tmp_path: Path) -> None:
+    with pytest.raises(ProgramTimedOut):
+        shell.run(["sh", "-c", 'echo $$ >"$1"; exec sleep 300', "sh", str(tmp_path / "pid")], timeout=0.5)
+    there = Path("/proc", (tmp_path / "pid").read_text().strip())
+    deadline = time.monotonic() + 10
+    while there.exists():
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.02)
 
 
 def test_a_file_is_put_and_read(shell: Shell, tmp_path: Path) -> None:

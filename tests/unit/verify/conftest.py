@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from goldsmith.base.events import Event, Events, TestFinished
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import Enterable, Target
 from goldsmith.verify.outcome import Outcome, State
 from goldsmith.verify.session import collect_groups, run_session
 from goldsmith.verify.tests import TestGroup, UserTests
@@ -55,7 +55,7 @@ class Bench:
         return collect_groups(self.tests)
 
     def run(
-        self, subject: Target, group: TestGroup | None = None, is_stopped: Callable[[], bool] = lambda: False
+        self, subject: Enterable, group: TestGroup | None = None, is_stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, Outcome]:
         """Run a group (by default the first) and return the outcomes by name, without the file's."""
         events = Events(self.told.append)
@@ -66,7 +66,7 @@ class Bench:
         assert finished == [outcome.name for outcome in outcomes]
         return {outcome.name.removeprefix("test_it.py::"): outcome for outcome in outcomes}
 
-    def states(self, subject: Target) -> dict[str, State]:
+    def states(self, subject: Enterable) -> dict[str, State]:
         return {name: outcome.state for name, outcome in self.run(subject).items()}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from goldsmith.base.errors import GoldsmithError
 from goldsmith.build.facts import Site
+from goldsmith.pve.attach import AttachShell
+from goldsmith.pve.shell import Shell
 
 CONSOLE_LINES = 100
 JOURNAL_LINES = 60
@@ -22,18 +24,18 @@ def read_evidence(site: Site, vmid: int) -> str:
 def _read_console(site: Site, vmid: int) -> str:
     if site.find_console_log is None:
         return ""
-    return _say(site, ["tail", "-n", str(CONSOLE_LINES), "--", str(site.find_console_log(vmid))])
+    return _say(site.shell, ["tail", "-n", str(CONSOLE_LINES), "--", str(site.find_console_log(vmid))])
 
 
 def _read_journal(site: Site, vmid: int) -> str:
     """Read it from inside, by LXC's own way in, which needs neither network nor sshd."""
-    attach = ["lxc-attach", "-P", site.lxc_path, "-n", str(vmid), "--clear-env", "--"]
-    return _say(site, [*attach, "journalctl", "--boot", "--no-pager", "--quiet", "--lines", str(JOURNAL_LINES)])
+    inside = AttachShell(f"guest {vmid}", site.shell, site.lxc_path, vmid)
+    return _say(inside, ["journalctl", "--boot", "--no-pager", "--quiet", "--lines", str(JOURNAL_LINES)])
 
 
-def _say(site: Site, argv: list[str]) -> str:
+def _say(shell: Shell, argv: list[str]) -> str:
     try:
-        done = site.shell.run(argv, timeout=JOURNAL_TIMEOUT, check=False)
+        done = shell.run(argv, timeout=JOURNAL_TIMEOUT, check=False)
     except GoldsmithError:
         return ""  # evidence only: that it cannot be had must not hide what it is about
     return done.stdout.replace("\r", "").strip() if done.returncode == 0 else ""

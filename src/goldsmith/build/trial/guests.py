@@ -6,10 +6,11 @@ import time
 from contextlib import ExitStack
 
 from goldsmith.base.errors import BootFailed, GoldsmithError, GuestUnready, NodeUnreachable, ShellFailed, TaskFailed
-from goldsmith.build.guest import TempGuest, open_guest
+from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import get_tags, render_mark
 from goldsmith.build.traces import LATE_SECONDS, remove_guest
 from goldsmith.build.trial.context import Trial, TrialGuest
+from goldsmith.build.trial.entrance import open_entrance
 from goldsmith.build.trial.evidence import read_evidence
 from goldsmith.build.trial.plan import MEMORY
 from goldsmith.pve.answers import Upid
@@ -89,7 +90,7 @@ def await_guest(trial: Trial, one: TrialGuest, start: Upid, since: float, stack:
     """
     try:
         trial.site.node.tasks.wait(start, trial.hear("start"))
-        shell = stack.enter_context(open_guest(one.guest, BOOT_TIMEOUT))
+        shell = stack.enter_context(open_entrance(trial.plan.image, trial.site, one.guest, BOOT_TIMEOUT))
     except (TaskFailed, GuestUnready) as error:
         raise _explain(trial, one, error) from error
     one.ready_seconds = time.monotonic() - since

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from goldsmith.build.guest import TempGuest
 from goldsmith.build.trial.context import Trial
+from goldsmith.build.trial.entrance import choose_target
 from goldsmith.verify.outcome import Outcome
 from goldsmith.verify.session import run_session
 from goldsmith.verify.tests import TestGroup
@@ -24,8 +25,9 @@ class Sessions:
     def submit(self, trial: Trial, group: TestGroup, guest: TempGuest) -> Future[list[Outcome]]:
         """Begin a group of tests on a guest."""
         log = trial.logs / name_log(trial, group)
+        target = choose_target(trial.plan.image, trial.site, guest)
         return self._pool.submit(
-            run_session, trial.tests, group, guest.target, events=trial.events, log=log, is_stopped=self._stop.is_set
+            run_session, trial.tests, group, target, events=trial.events, log=log, is_stopped=self._stop.is_set
         )
 
     def __enter__(self) -> Sessions:
