@@ -170,7 +170,7 @@ class Events:
         self.masker = masker or Masker()
         self._subject = subject
         self.pulse = pulse
-        """Called by whoever waits for long in a thread where no signal arrives; it raises what should end the waiting."""
+        """Called by whoever waits for long where no signal arrives (a thread); it raises what should end the waiting."""
 
     def about(self, subject: str) -> Events:
         """Return the same stream with `subject` filled in on events that name none."""
