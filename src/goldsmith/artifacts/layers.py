@@ -5,12 +5,13 @@ A layer has no end marker (OCI asks for none), so that a template is layers one 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from goldsmith.artifacts.archive import Dropped, OnBytes, Source, Times
@@ -58,11 +59,14 @@ class Blob(Protocol):
 
 
 OpenBlob = Callable[[], AbstractContextManager[Blob]]
+FindKnown = Callable[[Digest], Layer | None]
+"""Returns a layer that is stored already, by what it unpacks to."""
 
 
 def write_layers(
     source: BinaryIO, open_blob: OpenBlob, *, drop: Iterable[str] = DUMP_TRACES, times: Times | None = None,
     whole: bool = False, threads: int | None = None, on_bytes: OnBytes | None = None,
+    find_known: FindKnown | None = None,
 ) -> tuple[Layer, ...]:  # fmt: skip
     """Turn a container archive (plain, zstd or gzip) into layers, in the order in which they are unpacked.
 
@@ -75,13 +79,15 @@ def write_layers(
     :param whole: make one layer of everything.
     :param threads: of the packer; all processors by default. Their number does not change a byte.
     :param on_bytes: told about progress, up to the unpacked archive's size: reading and packing count half each.
+    :param find_known: finds layers that need not be packed again; each is digested unpacked first then.
     :raises RepositoryError: the archive is damaged or ends before its end marker.
     """
     with open_blob() as scratch, _open_spool(source, scratch.file, times, on_bytes) as spool:
         dropped = Dropped(drop)
         spool.drop([name for name in spool.inodes if dropped.has(name.rstrip(b"/"))])
         groups = [Group("", order_names(spool.inodes))] if whole else _divide(spool, times)
-        layers = _Packing(spool, open_blob, threads or os.cpu_count() or 1, on_bytes).run(groups)
+        packing = _Packing(spool, open_blob, threads or os.cpu_count() or 1, on_bytes, find_known)
+        layers = packing.run(groups)
     return tuple(layers[group.title] for group in groups)
 
 
@@ -118,8 +124,11 @@ def _date_notes(spool: Spool, owners: Owners) -> None:
 class _Packing:
     """Packs layers side by side, the largest first, so that no processor waits for the last one long."""
 
-    def __init__(self, spool: Spool, open_blob: OpenBlob, threads: int, on_bytes: OnBytes | None) -> None:
+    def __init__(
+        self, spool: Spool, open_blob: OpenBlob, threads: int, on_bytes: OnBytes | None, find_known: FindKnown | None
+    ) -> None:
         self._spool, self._open_blob, self._threads, self._on_bytes = spool, open_blob, threads, on_bytes
+        self._find_known = find_known
         self._stopped = threading.Event()
 
     def run(self, groups: Iterable[Group]) -> dict[str, Layer]:
@@ -142,11 +151,23 @@ class _Packing:
             pool.shutdown(cancel_futures=True)
 
     def _pack(self, group: Group, parts: list[Part], size: int) -> Layer:
+        known = self._find(parts)
+        if known is not None:
+            return replace(known, plain_size=size, entries=len(group.names), title=group.title)
         threads = self._threads if size >= LARGE else 0
         with self._open_blob() as blob:
             packed = pack(self._read(parts), blob.file, size=size, threads=threads)
             blob.keep_as(packed.digest)
         return Layer(packed.digest, packed.size, packed.plain_digest, size, len(group.names), group.title)
+
+    def _find(self, parts: list[Part]) -> Layer | None:
+        """Return the layer that these parts make, where it is stored already."""
+        if self._find_known is None:
+            return None
+        digest = hashlib.sha256()
+        for piece in self._read(parts):
+            digest.update(piece)
+        return self._find_known(Digest(f"sha256:{digest.hexdigest()}"))
 
     def _read(self, parts: list[Part]) -> Iterator[bytes]:
         for piece in self._spool.read_parts(parts):

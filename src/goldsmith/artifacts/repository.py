@@ -147,10 +147,24 @@ class RepositoryWriter:
 
     def add_layers(
         self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, times: Times | None = None,
-        on_bytes: OnBytes | None = None,
+        on_bytes: OnBytes | None = None, known: Mapping[Digest, Descriptor] | None = None,
     ) -> tuple[Layer, ...]:  # fmt: skip
-        """Add a container archive, divided into layers; see `layers.write_layers`."""
-        return write_layers(source, self._writer.open_blob, drop=drop, times=times, on_bytes=on_bytes)
+        """Add a container archive, divided into layers; see `layers.write_layers`.
+
+        :param known: blobs of an earlier version by what they unpack to (`Repository.list_diff_ids`): what is among
+            them, and sound, is not packed again.
+        """
+
+        def find_known(diff_id: Digest) -> Layer | None:
+            blob = (known or {}).get(diff_id)
+            if blob is None or not self._writer.has_blob("", blob):
+                return None
+            return Layer(blob.digest, blob.size, diff_id, 0, 0)
+
+        return write_layers(
+            source, self._writer.open_blob, drop=drop, times=times, on_bytes=on_bytes,
+            find_known=find_known if known else None,
+        )  # fmt: skip
 
     def add_layer(
         self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, on_bytes: OnBytes | None = None
@@ -314,6 +328,10 @@ class Repository:
         if not attached:
             raise VersionNotFound(f"{version} has no build record")
         return parse_record(self.store.read_blob(attached[0].parts[0]))
+
+    def list_diff_ids(self, version: Version) -> dict[Digest, Descriptor]:
+        """Return a version's layers by the digest of what they unpack to."""
+        return dict(zip(self.read_config(version).diff_ids, version.layers, strict=True))
 
     def read_config(self, version: Version) -> ImageConfig:
         """Return a version's image config."""

@@ -170,7 +170,7 @@ class Events:
         self.masker = masker or Masker()
         self._subject = subject
         self.pulse = pulse
-        """Called by whoever waits for long where no signal arrives (a thread); it raises what should end the waiting."""
+        """Called where one waits for long and no signal arrives (a thread); it raises what should end the waiting."""
 
     def about(self, subject: str) -> Events:
         """Return the same stream with `subject` filled in on events that name none."""

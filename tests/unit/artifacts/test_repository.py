@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from goldsmith.artifacts.layout import Layout
+from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.record import parse_record, render_record
 from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
-from goldsmith.base.digest import digest_file
+from goldsmith.base.digest import Digest, digest_file
 from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionNotFound
 from goldsmith.base.secrets import Secret
 
@@ -315,3 +316,39 @@ def test_layers_of_one_writer_make_one_version(repository: Repository) -> None:
         version = writer.put(NewVersion(name="many", layers=layers, record=make_record()))
     assert [layer.digest for layer in version.layers] == [layer.digest for layer in layers]
     assert repository.read_config(version).diff_ids == tuple(layer.diff_id for layer in layers)
+
+
+def add(repository: Repository, changed: bytes, known: dict[Digest, Descriptor] | None = None) -> Version:
+    """Store a small root file system, one of whose files is `changed`."""
+    members = [(f"usr/lib/file-{number}", bytes([number]) * 5000) for number in range(20)]
+    archive = io.BytesIO(small_tar(*members, ("etc/changed", changed)))
+    with repository.open_writer() as writer:
+        return writer.put(NewVersion(name="x", layers=writer.add_layers(archive, known=known), record=make_record()))
+
+
+def test_what_is_stored_already_is_not_packed_again_and_nothing_else_differs(tmp_path: Path) -> None:
+    repository, other = open_repository(tmp_path / "a"), open_repository(tmp_path / "b")
+    first = add(repository, b"1")
+    second = add(repository, b"2", repository.list_diff_ids(first))
+    plain = add(other, b"2")
+    assert [layer.digest for layer in second.layers] == [layer.digest for layer in plain.layers]
+    shared = {layer.digest for layer in first.layers} & {layer.digest for layer in second.layers}
+    assert shared
+    assert repository.verify() == []
+
+
+def test_what_is_stored_and_damaged_is_packed_again(tmp_path: Path) -> None:
+    repository = open_repository(tmp_path / "a")
+    first = add(repository, b"1")
+    for layer in first.layers:
+        blob = tmp_path / "a" / "blobs" / "sha256" / layer.digest.removeprefix("sha256:")
+        blob.chmod(0o644)
+        blob.write_bytes(b"\\0" * layer.size)
+    assert repository.verify() != []
+    second = add(repository, b"2", repository.list_diff_ids(first))
+    damaged = {
+        digest
+        for digest in (layer.digest for layer in second.layers)
+        if any(digest in said for said in repository.verify())
+    }
+    assert damaged == set()

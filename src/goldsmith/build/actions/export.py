@@ -50,10 +50,12 @@ def _remove_dump(storage: str, build: Build) -> bool:
 def store_version(step: StoreVersion, build: Build) -> str:
     """Read the dump back into the repository; the version is there as a whole or not at all."""
     repository = open_repository(step.repository)
+    before = repository.find_version(step.name)
+    known = repository.list_diff_ids(before) if before is not None and repository.is_local else None
     with repository.open_writer() as writer:
         with build.site.shell.open_read(build.dump.path) as stream:
             watch = build.events.watch(step.title, build.dump.size)
-            layers = writer.add_layers(cast(BinaryIO, stream), times=Times(), on_bytes=watch)
+            layers = writer.add_layers(cast(BinaryIO, stream), times=Times(), on_bytes=watch, known=known)
         local_day = datetime.now().astimezone().date()
         record = make_record(build)
         new = NewVersion(name=step.name, layers=layers, record=record, architecture=build.architecture, day=local_day)
