@@ -13,7 +13,7 @@ from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.errors import DefinitionError, UsageError, VersionNotFound
 from goldsmith.build.repositories import open_image_repository, open_location
 from goldsmith.cli.options import Settings
-from goldsmith.cli.reading import make_surroundings
+from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.definition.image import REPOSITORY, SIGNERS_FILE, Image
 from goldsmith.definition.images import find_image_directory, list_images
 from goldsmith.definition.load import load_image
