@@ -71,6 +71,10 @@ def test_the_life_of_two_versions(journey: Journey, registry: RealRegistry, tmp_
     assert all("distro=debian-12" in part["purl"] for part in bom["components"])
     assert json.loads(journey.goldsmith("images", "provenance", old).stdout)["subject"][0]["name"] == old
 
+    repository = open_repository(journey.project / "repository")
+    kinds = {entry.artifact_type for entry in repository.list_referrers(repository.get_version(old))}
+    assert {"application/vnd.cyclonedx+json", "application/vnd.in-toto+json"} < kinds
+
     there, other = f"oci://{registry.host}/golden", str(tmp_path / "other")
     journey.goldsmith("images", "push", "web:stable", there, "--channel", "stable")
     new = build(journey, "two")

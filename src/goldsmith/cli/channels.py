@@ -17,7 +17,7 @@ from goldsmith.artifacts.revocation import revoke as revoke_version
 from goldsmith.artifacts.signature import check_signed
 from goldsmith.artifacts.verdicts import TestState, get_state
 from goldsmith.base.digest import JsonValue
-from goldsmith.base.errors import UsageError
+from goldsmith.base.errors import RepositoryError, UsageError
 from goldsmith.cli.catalog import describe
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
@@ -79,7 +79,7 @@ def _check_signature(stored: Stored) -> None:
 
     :raises NotSigned: it has none that counts.
     """
-    for image in stored.place.images:
+    for image in stored.place.known:
         if image.name == stored.version.name and image.variables.require_signature:
             check_signed(stored.repository, stored.version, image.signers_file)
 
@@ -202,7 +202,7 @@ def revoke(settings: Settings, reference: str, reason: str, repository: str | No
         stored = get_stored(reference, settings, repository)
         found = revoke_version(stored.repository, stored.version, reason=reason, who=name_person())
         hit = [stored.version, *find_built_on(stored)]
-        named = [channel for channel in _list_all(stored.place) if channel.digest in {one.digest for one in hit}]
+        named = [channel for channel in _list_all(stored) if channel.digest in {one.digest for one in hit}]
     if settings.json:
         others: list[JsonValue] = [str(version) for version in hit[1:]]
         affected: list[JsonValue] = [str(channel) for channel in named]
@@ -214,13 +214,21 @@ def revoke(settings: Settings, reference: str, reason: str, repository: str | No
 
 def find_built_on(stored: Stored) -> list[Version]:
     """Return the versions of a repository that are built on a version, as far as its images are known."""
-    place = stored.place
-    versions = [version for name in place.list_names() for version in place.repository.list_versions(name)]
+    repository = stored.repository
+    versions = [version for name in _list_names(stored) for version in repository.list_versions(name)]
     return [one for one in versions if stored.version.digest in {base.digest for base in list_ancestors(one, versions)}]
 
 
-def _list_all(place: Place) -> list[Channel]:
-    return [channel for name in place.list_names() for channel in list_channels(place.repository, name)]
+def _list_names(stored: Stored) -> list[str]:
+    """Return the images that there are, at least that of a version: not every registry tells."""
+    try:
+        return stored.place.list_names()
+    except RepositoryError:
+        return [stored.version.name]
+
+
+def _list_all(stored: Stored) -> list[Channel]:
+    return [channel for name in _list_names(stored) for channel in list_channels(stored.repository, name)]
 
 
 def _tell_revoked(hit: Sequence[Version], named: Sequence[Channel], reason: str) -> None:

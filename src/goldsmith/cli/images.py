@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from goldsmith.artifacts.export import choose_template_path, write_template
+from goldsmith.base.errors import RepositoryError
 from goldsmith.cli.catalog import describe, render_list, render_stored
 from goldsmith.cli.options import Command, Lazy, LazyGroup, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.progress import open_progress
 from goldsmith.cli.signals import catch_signals
-from goldsmith.cli.standing import list_standings, read_standing
-from goldsmith.cli.versions import find_places, get_stored, repository_option
+from goldsmith.cli.standing import Standing, list_standings, read_standing
+from goldsmith.cli.versions import Stored, find_places, get_stored, repository_option
 
 COMMANDS = {
     "list": Lazy("goldsmith.cli.images:list_versions", "List versions, the newest of each image last."),
@@ -60,18 +61,26 @@ def images(context: click.Context) -> None:
 def list_versions(settings: Settings, names: tuple[str, ...], repository: str | None) -> None:
     """List versions, the newest of each image last.
 
-    All of them, or those of the images that are named.
+    All of them, or those of the images that are named. A registry that does not answer is an error, but the others'
+    versions are listed first.
     """
+    listed, failed = list[tuple[Stored, Standing]](), list[RepositoryError]()
     with catch_signals():
-        listed = list(list_standings(find_places(settings, repository), names))
+        for place in find_places(settings, repository):
+            try:
+                listed += list_standings([place], names)
+            except RepositoryError as error:
+                failed.append(error)
     if settings.json:
         say_document({"images": [describe(*one) for one in listed]})
     elif listed:
         say(render_list(listed))
-    elif names:
+    elif names and not failed:
         tell(f"there is no version of {', '.join(names)}")
-    else:
+    elif not failed:
         tell("no version has been built yet: goldsmith build IMAGE")
+    if failed:
+        raise failed[0]
 
 
 @click.command(cls=Command)

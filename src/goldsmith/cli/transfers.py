@@ -39,13 +39,13 @@ def push(settings: Settings, reference: str, target: str, channel: str | None, r
     behind. Broken off, it goes on where it was when it is called again. On standard output: the version's name.
     """
     with open_progress(settings) as events:
-        goal = open_location(target)
+        (goal,) = find_places(settings, target)
         places = order_places(reference, find_places(settings, repository))
-        sources = [place for place in places if not is_same(place.repository, goal)]
+        sources = [place for place in places if not is_same(place.repository, goal.repository)]
         if not sources:
-            raise UsageError(f"{goal.location} is where versions are pushed from", hint="another one: --repository")
-        stored = get_from(sources, reference)
-        _copy("push", stored, _find_place(places, goal) or Place(goal), channel, settings, events)
+            where = goal.repository.location
+            raise UsageError(f"{where} is where versions are pushed from", hint="another one: --repository")
+        _copy("push", get_from(sources, reference), goal, channel, settings, events)
 
 
 @click.command(cls=Command)
@@ -76,10 +76,6 @@ def is_same(one: Repository, other: Repository) -> bool:
     if one.is_local and other.is_local:
         return Path(one.path).resolve() == Path(other.path).resolve()
     return one.location == other.location
-
-
-def _find_place(places: list[Place], repository: Repository) -> Place | None:
-    return next((place for place in places if is_same(place.repository, repository)), None)
 
 
 def _copy(

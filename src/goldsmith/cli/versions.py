@@ -31,6 +31,8 @@ class Place:
 
     repository: Repository
     images: tuple[Image, ...] = ()
+    known: tuple[Image, ...] = ()
+    """All images of the project: what they ask of their versions counts wherever these lie."""
     signers: Path | None = None
     """Who may sign versions that are none of these images'."""
 
@@ -52,7 +54,7 @@ class Place:
 
     def find_signers(self, name: str) -> Path | None:
         """Return the allowed signers file for an image's versions, where there is one."""
-        files = [*(image.signers_file for image in self.images if image.name == name), self.signers]
+        files = [*(image.signers_file for image in self.known if image.name == name), self.signers]
         return next((file for file in files if file is not None and file.is_file()), None)
 
 
@@ -87,14 +89,14 @@ def find_places(settings: Settings, named: str | None) -> list[Place]:
     :raises UsageError: there is no project, and none is named; or a name is no place in a registry.
     """
     project = settings.find_project() if named is not None else settings.project
-    images = [] if project is None else list(list_readable(settings))
+    images = () if project is None else tuple(list_readable(settings))
     signers = None if project is None else project / SIGNERS_FILE
     if named is not None:
-        return [Place(open_location(named), tuple(images), signers)]
+        return [Place(open_location(named), images, images, signers)]
     assert project is not None
     locations = dict.fromkeys([str(project / REPOSITORY), *(image.repository for image in images)])
     return [
-        Place(open_location(where), tuple(image for image in images if image.repository == where), signers)
+        Place(open_location(where), tuple(image for image in images if image.repository == where), images, signers)
         for where in locations
     ]
 

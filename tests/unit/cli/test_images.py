@@ -157,6 +157,18 @@ def test_channels_revocations_and_what_is_built_on_them_are_listed(repository: R
     assert re.search(r"^signed +no$", shown, re.MULTILINE)
 
 
+def test_one_repository_that_cannot_be_read_hides_no_other(project: Path, repository: Repository, capsys: Said) -> None:
+    sound = put(repository, "lxc")
+    other = open_repository(project / "other")
+    torn = put(other, "web")
+    damage(other, torn.digest)
+    write_image(project, f"repository: {project / 'other'}\n", "web")
+    assert run(["images"]) == 8
+    said = capsys.readouterr()
+    assert str(sound) in said.out
+    assert f"blob {torn.digest} is damaged" in said.err
+
+
 # promote, channels, demote
 
 
@@ -366,6 +378,15 @@ def test_where_a_signature_is_required_nothing_else_is_promoted(
     allow(project / "inventory/signers", key)
     assert run(["images", "sign", "lxc"]) == 0
     assert run(["images", "promote", "lxc", "stable"]) == 0
+
+
+def test_a_signature_is_required_wherever_a_version_lies(project: Path, repository: Repository, capsys: Said) -> None:
+    judge(repository, put(repository, "lxc"))
+    write_image(project, f"require_signature: true\nrepository: {project / 'other'}\n")
+    for command in (["promote", "lxc"], ["push", "lxc", str(project / "third"), "--channel"], ["pull", "lxc",
+                    "repository", "--channel"]):  # fmt: skip
+        assert run(["images", *command, "stable"]) == 8
+        assert "is not signed" in capsys.readouterr().err
 
 
 def test_documents_are_printed_as_they_are_stored_or_made_now(repository: Repository, capsys: Said) -> None:

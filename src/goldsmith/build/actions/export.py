@@ -10,9 +10,9 @@ from goldsmith import __version__
 from goldsmith.artifacts.archive import Times
 from goldsmith.artifacts.export import SUFFIX, open_template
 from goldsmith.artifacts.provenance import attach_provenance
-from goldsmith.artifacts.record import BuildRecord
+from goldsmith.artifacts.record import BuildRecord, render_time
 from goldsmith.artifacts.repository import NewVersion, Repository, Version
-from goldsmith.artifacts.sbom import attach_sbom
+from goldsmith.artifacts.store import CREATED
 from goldsmith.base.events import Events
 from goldsmith.base.units import render_bytes
 from goldsmith.build.cache.keys import RECORDED, describe_keys
@@ -61,9 +61,17 @@ def store_version(step: StoreVersion, build: Build) -> str:
         record = make_record(build)
         new = NewVersion(name=step.name, layers=layers, record=record, architecture=build.architecture, day=local_day)
         build.version = writer.put(new)
-    attach_provenance(repository, build.version)
-    attach_sbom(repository, build.version)
+    attest_version(repository, build.version, record, build.os_release)
     return f"{build.version}, {render_bytes(build.version.size)}"
+
+
+def attest_version(repository: Repository, version: Version, record: BuildRecord, os_release: bytes) -> None:
+    """Store beside a version what scanners look for: its bill of materials, and how it came to be."""
+    from goldsmith.artifacts.sbom import MEDIA_TYPE, parse_os_release, render_sbom  # slow, and often nothing is built
+
+    document = render_sbom(version, record, parse_os_release(os_release))
+    repository.attach(version, MEDIA_TYPE, {MEDIA_TYPE: document}, {CREATED: render_time(version.created)})
+    attach_provenance(repository, version)
 
 
 def make_record(build: Build) -> BuildRecord:
