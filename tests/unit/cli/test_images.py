@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from goldsmith.artifacts.verdicts import TestState, put_verdict
 from goldsmith.cli.images import COMMANDS
 from goldsmith.cli.main import run
 from tests.unit.artifacts.making import make_record, put
-from tests.unit.cli.running import goldsmith, make_environment
+from tests.unit.cli.running import GOLDSMITH, goldsmith, make_environment
 
 Said = pytest.CaptureFixture[str]
 HEAVY = ("requests", "cyclonedx", "rich", "aiohttp", "proxmoxer", "ansible_runner")
@@ -588,6 +590,23 @@ def test_nobody_is_asked_nothing_goes(several: list[Version], project: Path, rep
     done = goldsmith("images", "prune", "--json", home=project.parent, cwd=project)
     assert (done.returncode, json.loads(done.stdout)["event"]) == (2, "error")
     assert len(repository.list_versions()) == 5
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, 3), (b"n\n", 2, 5), (b"\n", 2, 5)])
+def test_somebody_is_asked(
+    several: list[Version], project: Path, repository: Repository, answer: bytes, code: int, left: int
+) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, answer)
+    done = subprocess.run(
+        [*GOLDSMITH, "images", "prune", "--keep-last", "2"], stdin=theirs, capture_output=True, text=True, check=False,
+        cwd=project, env=make_environment(project.parent), timeout=60,
+    )  # fmt: skip
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == code, done.stderr
+    assert "Remove 2 versions and what belongs to them, at least " in done.stderr
+    assert len(repository.list_versions()) == left
 
 
 @pytest.mark.parametrize("options", [["--keep-last", "0"], ["--older-than", "5h"], ["--older-than", "old"]])
