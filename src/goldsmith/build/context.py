@@ -55,6 +55,8 @@ class Build:
     """Removes the guest, or hands it over when it is to be kept."""
     packages: tuple[Package, ...] = field(init=False)
     architecture: str = field(init=False)
+    os_release: bytes = field(init=False)
+    """The guest's os-release(5): whose packages they are."""
     dump: Backup = field(init=False)
     remove_dump: Callable[[], None] = field(init=False)
     version: Version = field(init=False)

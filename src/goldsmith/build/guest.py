@@ -23,6 +23,7 @@ SSH = 22
 POLL = 0.03
 """Seconds between two looks at the port."""
 SCRIPT_TIMEOUT = 300.0
+OS_RELEASE = "/usr/lib/os-release"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -108,6 +109,11 @@ def read_architecture(shell: Shell) -> str:
     """Return the guest's architecture as OCI names it (image-spec, config: the values of GOARCH)."""
     machine = shell.run(["uname", "-m"]).stdout.strip()
     return ARCHITECTURES.get(machine, machine)
+
+
+def read_os_release(shell: Shell) -> bytes:
+    """Return the guest's os-release(5); nothing for a guest without one."""
+    return shell.run(["cat", OS_RELEASE], check=False).stdout.encode()
 
 
 def run_script(shell: Shell, name: str, *arguments: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from goldsmith.artifacts.repository import Version, open_repository
+from goldsmith.artifacts.repository import Version
 from goldsmith.base.events import Events, ImageBuilt, Notice
 from goldsmith.build.actions.base import ensure_base
 from goldsmith.build.actions.export import dump_guest, ensure_template, place_template, store_version
@@ -26,6 +26,7 @@ from goldsmith.build.guest import has_answer
 from goldsmith.build.journal import open_journal
 from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
 from goldsmith.build.play import read_stages
+from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.steps import (
     CopyGuest,
     CreateGuest,
@@ -158,7 +159,7 @@ def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: 
 def _use_current(plan: BuildPlan, version: Version, site: Site, events: Events) -> Built:
     """Build nothing, as nothing has changed; only a template that is no longer there is placed again."""
     begun = time.monotonic()
-    repository = open_repository(plan.image.repository)
+    repository = open_image_repository(plan.image)
     step = next(step for step in plan.steps if isinstance(step, PlaceTemplate))
     template = ensure_template(step, repository, version, site, events)
     events.emit(Notice(message=f"{version} is up to date: nothing that it is made of has changed"))

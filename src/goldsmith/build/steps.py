@@ -153,7 +153,7 @@ class StoreVersion(Step):
 
     form = "store {name}"
     name: str
-    repository: Path
+    repository: str
 
 
 @dataclass(frozen=True, kw_only=True)

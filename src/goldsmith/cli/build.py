@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 
-from goldsmith.artifacts.repository import open_repository
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import GoldsmithError, Interrupted, PlaybookFailed, UsageError
 from goldsmith.base.events import Events, Notice, Undone
@@ -22,6 +21,7 @@ from goldsmith.build.credentials import has_credentials
 from goldsmith.build.facts import Site, read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.play import read_stages
+from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.run import Built, Wishes, look_and_plan, prepare_build, prepare_stages, run_build
 from goldsmith.build.several import Job, describe_start, run_jobs
 from goldsmith.build.trial.run import Tested
@@ -145,7 +145,7 @@ def test_built(done: list[Built], tester: Tester) -> Iterator[Tested]:
 
 def choose_built(image: Image, built: Built) -> Chosen:
     """Return what was just built as a version to be tested."""
-    return Chosen(image, built.version, open_repository(image.repository))
+    return Chosen(image, built.version, open_image_repository(image))
 
 
 @dataclass(frozen=True)

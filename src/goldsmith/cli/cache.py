@@ -18,8 +18,8 @@ from goldsmith.build.facts import Site
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.project import state_directory
-from goldsmith.cli.reading import make_surroundings
 from goldsmith.cli.site import Sites
+from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.images import list_images

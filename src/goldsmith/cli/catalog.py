@@ -5,59 +5,67 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from goldsmith.artifacts.proof import find_override
 from goldsmith.artifacts.record import BuildRecord, render_record, render_time
-from goldsmith.artifacts.verdicts import find_verdict, get_state
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.units import render_bytes
+from goldsmith.cli.standing import Signed, Standing
 from goldsmith.cli.table import render_pairs, render_table
 from goldsmith.cli.versions import Stored
 from goldsmith.cli.words import render_seconds
 
+_SIGNED = {"none": "-", "valid": "yes", "invalid": "not validly", "unchecked": "unchecked"}
 
-def render_list(stored: Iterable[Stored]) -> str:
+
+def render_list(listed: Iterable[tuple[Stored, Standing]]) -> str:
     """Render versions as a table."""
     rows = [
         (
-            str(item.version),
-            render_state(item),
-            f"{item.version.created.astimezone():%Y-%m-%d %H:%M}",
-            render_bytes(item.version.size),
-            item.record.base_name if item.record else "-",
-            str(len(item.record.packages)) if item.record else "-",
+            str(stored.version),
+            standing.word,
+            ",".join(standing.channels) or "-",
+            _SIGNED[standing.signed.state],
+            f"{stored.version.created.astimezone():%Y-%m-%d %H:%M}",
+            render_bytes(stored.version.size),
+            stored.record.base_name if stored.record else "-",
+            str(len(stored.record.packages)) if stored.record else "-",
         )
-        for item in stored
+        for stored, standing in listed
     ]
-    return render_table(("VERSION", "STATE", "CREATED", "SIZE", "BASE", "PACKAGES"), rows)
+    return render_table(("VERSION", "STATE", "CHANNELS", "SIGNED", "CREATED", "SIZE", "BASE", "PACKAGES"), rows)
 
 
-def render_state(stored: Stored) -> str:
-    """Return whether a version has passed, and whether somebody has said that it may be used all the same."""
-    state = get_state(stored.repository, stored.version).value
-    return f"{state} (overridden)" if find_override(stored.repository, stored.version) is not None else state
-
-
-def _describe_state(stored: Stored) -> dict[str, str]:
-    verdict = find_verdict(stored.repository, stored.version)
-    override = find_override(stored.repository, stored.version)
-    described = {"state": get_state(stored.repository, stored.version).value}
+def _describe_standing(standing: Standing) -> dict[str, str]:
+    verdict, override = standing.verdict, standing.override
+    described = {"state": standing.state.value}
     if verdict is not None:
         described["tested"] = f"{verdict.tested.astimezone():%Y-%m-%d %H:%M:%S %z}\n{verdict.summary}"
     if override is not None:
         described["override"] = f"by {override.who}, {override.at.astimezone():%Y-%m-%d %H:%M}: {override.reason}"
-    return described
+    if standing.revoked:
+        described["revoked"] = standing.revoked
+    return {
+        **described, "channels": ", ".join(standing.channels) or "none", "signed": _render_signed(standing.signed)
+    }  # fmt: skip
 
 
-def render_stored(stored: Stored) -> str:
+def _render_signed(signed: Signed) -> str:
+    if signed.signature is None:
+        return ": ".join(filter(None, (_SIGNED[signed.state].replace("-", "no"), signed.message)))
+    signature = signed.signature
+    when = f"{signature.statement.at.astimezone():%Y-%m-%d %H:%M}"
+    return f"by {signature.signer}, {when}, with {signature.fingerprint}"
+
+
+def render_stored(stored: Stored, standing: Standing) -> str:
     """Render a version with its record."""
     version, record = stored.version, stored.record
     pairs = {
         "version": str(version),
         "digest": version.digest,
-        **_describe_state(stored),
+        **_describe_standing(standing),
         "created": f"{version.created.astimezone():%Y-%m-%d %H:%M:%S %z}",
         "size": render_bytes(version.size),
-        "repository": str(stored.repository.path),
+        "repository": stored.repository.location,
         "layers": "\n".join(f"{layer.digest}  {render_bytes(layer.size)}" for layer in version.layers),
     }
     return render_pairs({**pairs, **(_describe_record(record) if record else {"record": "none"})})
@@ -82,20 +90,29 @@ def _render_value(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _describe_verdict(stored: Stored) -> dict[str, JsonValue]:
-    verdict = find_verdict(stored.repository, stored.version)
-    override = find_override(stored.repository, stored.version)
+def describe_standing(standing: Standing) -> dict[str, JsonValue]:
+    """Return how a version stands as JSON."""
+    verdict, override, signature = standing.verdict, standing.override, standing.signed.signature
     return {
-        "state": get_state(stored.repository, stored.version).value,
+        "state": standing.state.value,
         "tested": render_time(verdict.tested) if verdict else None,
         "summary": verdict.summary if verdict else None,
         "override": {"who": override.who, "reason": override.reason, "at": render_time(override.at)}
         if override
         else None,
+        "revoked": standing.revoked or None,
+        "channels": list(standing.channels),
+        "signed": {
+            "state": standing.signed.state,
+            "signer": signature.signer if signature else None,
+            "fingerprint": signature.fingerprint if signature else None,
+            "at": render_time(signature.statement.at) if signature else None,
+            "message": standing.signed.message or None,
+        },
     }
 
 
-def describe(stored: Stored, *, whole: bool = False) -> JsonValue:
+def describe(stored: Stored, standing: Standing, *, whole: bool = False) -> JsonValue:
     """Return a version as JSON; `whole`: with everything that was recorded."""
     version, record = stored.version, stored.record
     short: dict[str, JsonValue] = {
@@ -103,10 +120,10 @@ def describe(stored: Stored, *, whole: bool = False) -> JsonValue:
         "name": version.name,
         "tag": version.tag,
         "digest": version.digest,
-        **_describe_verdict(stored),
+        **describe_standing(standing),
         "created": render_time(version.created),
         "size": version.size,
-        "repository": str(stored.repository.path),
+        "repository": stored.repository.location,
         "base": record.base_name if record else None,
         "packages": len(record.packages) if record else None,
     }

@@ -17,8 +17,8 @@ from goldsmith.build.sweep import Kept, list_kept, remove_kept, sweep_orphans
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_json, tell
 from goldsmith.cli.project import state_directory
-from goldsmith.cli.reading import make_surroundings
 from goldsmith.cli.site import Sites, load_node_settings, split_host
+from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.image import Image

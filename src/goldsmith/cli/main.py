@@ -46,7 +46,9 @@ COMMANDS = {
     "shell": Lazy("goldsmith.cli.shell:shell", "Look around in a throw-away guest of a version."),
     "validate": Lazy("goldsmith.cli.validate:validate", "Check everything that can be checked without a node."),
     "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
-    "images": Lazy("goldsmith.cli.images:images", "List, show and export the versions that were built."),
+    "images": Lazy(
+        "goldsmith.cli.images:images", "List, compare, promote, copy and remove the versions that were built."
+    ),
     "cache": Lazy("goldsmith.cli.cache:cache", "List and remove finished layers, from which builds go on."),
     "node": Lazy("goldsmith.cli.node:node", "Run the embedded node, for machines without a Proxmox."),
     "clean": Lazy(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,10 +14,11 @@ from goldsmith.build.plan import choose_hostname, plan_build
 from goldsmith.build.play import list_plays, read_stages
 from goldsmith.cli.options import Settings
 from goldsmith.cli.site import look_without_node
+from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.definition.hosts import Reserved, check_not_reserved, load_reserved
 from goldsmith.definition.image import Image
 from goldsmith.definition.images import find_image_directory
-from goldsmith.definition.load import Surroundings, load_image
+from goldsmith.definition.load import load_image
 from goldsmith.provision.syntax import check_syntax
 
 INVENTORY = Path("inventory") / "hosts.yml"
@@ -52,11 +52,6 @@ class Reading:
         """
         if self.problems:
             raise DefinitionError(self.problems)
-
-
-def make_surroundings(settings: Settings) -> Surroundings:
-    """Return what counts besides an image's folder."""
-    return Surroundings(dict(os.environ), Path.home(), settings.vault_password_file)
 
 
 def read_images(directories: Iterable[Path], settings: Settings) -> Reading:

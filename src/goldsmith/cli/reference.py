@@ -36,6 +36,10 @@ with the traceback is left in the state directory.
 | `GOLDSMITH_DEBUG` | the traceback of a fault of goldsmith itself is shown |
 | `NO_COLOR` | no colors, whatever it holds |
 | `ANSIBLE_VAULT_PASSWORD_FILE` | password of `vault.yml`, where `--vault-password-file` is not given |
+| `GOLDSMITH_SIGNING_KEY` | the SSH key that signs versions, where `--key` is not given |
+| `GOLDSMITH_REGISTRY_USER`, `GOLDSMITH_REGISTRY_PASSWORD` | the login at [registries](repository.md#in-a-registry) |
+| `GOLDSMITH_REGISTRY_CA_FILE` | a PEM file of the authorities that registries' certificates are checked against |
+| `GOLDSMITH_REGISTRY_PLAIN_HTTP` | `1`: registries are talked to without TLS |
 | `PROXMOX_API_TOKEN_SECRET`, `TEMPLATE_PASSWORD` | the [variables](variables.md) of these names |
 """
 

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from goldsmith.artifacts.record import BuildRecord
-from goldsmith.artifacts.repository import Repository, Version, open_repository
+from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.errors import DefinitionError, UsageError, VersionNotFound
+from goldsmith.build.repositories import open_image_repository, open_location
 from goldsmith.cli.options import Settings
-from goldsmith.cli.reading import make_surroundings
-from goldsmith.definition.image import Image
+from goldsmith.cli.surroundings import make_surroundings
+from goldsmith.definition.image import REPOSITORY, SIGNERS_FILE, Image
 from goldsmith.definition.images import find_image_directory, list_images
 from goldsmith.definition.load import load_image
 
-DEFAULT_REPOSITORY = "repository"
 repository_option = click.option(
     "--repository",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Another repository than those of the project's images.",
+    metavar="WHERE",
+    help="Another repository than those of the project's images: a directory, or oci://host[:port]/path.",
 )
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository, and the project's images whose versions go there."""
+
+    repository: Repository
+    images: tuple[Image, ...] = ()
+    known: tuple[Image, ...] = ()
+    """All images of the project: what they ask of their versions counts wherever these lie."""
+    signers: Path | None = None
+    """Who may sign versions that are none of these images'."""
+
+    def list_names(self) -> list[str]:
+        """Return the names of the images that have versions there.
+
+        Those of the project's images where a registry does not tell what it holds, as public ones do not.
+        """
+        if self.repository.is_local:
+            return self.repository.list_names()
+        from goldsmith.artifacts.http import RegistryError  # HTTP takes a while to import
+
+        try:
+            return self.repository.list_names()
+        except RegistryError as error:
+            if not error.status or not self.images:
+                raise
+            return sorted({image.name for image in self.images})
+
+    def find_signers(self, name: str) -> Path | None:
+        """Return the allowed signers file for an image's versions, where there is one."""
+        files = [*(image.signers_file for image in self.known if image.name == name), self.signers]
+        return next((file for file in files if file is not None and file.is_file()), None)
 
 
 @dataclass(frozen=True)
 class Stored:
     """A version, where it is, and what it was made of (None: nobody has recorded that)."""
 
-    repository: Repository
+    place: Place
     version: Version
     record: BuildRecord | None
+
+    @property
+    def repository(self) -> Repository:
+        """Where it is."""
+        return self.place.repository
 
 
 @dataclass(frozen=True)
@@ -44,15 +81,27 @@ class Chosen:
     repository: Repository
 
 
-def find_repositories(settings: Settings, named: Path | None) -> list[Repository]:
-    """Return the repositories that are meant: the one that is named, or all that the project's images use."""
+def find_places(settings: Settings, named: str | None) -> list[Place]:
+    """Return the repositories that are meant: the one that is named, or all that the project's images use.
+
+    The project's own directory comes first.
+
+    :raises UsageError: there is no project, and none is named; or a name is no place in a registry.
+    """
+    project = settings.find_project() if named is not None else settings.project
+    images = () if project is None else tuple(list_readable(settings))
+    signers = None if project is None else project / SIGNERS_FILE
     if named is not None:
-        return [open_repository(named)]
-    found = [settings.project / DEFAULT_REPOSITORY, *(image.repository for image in _list_readable(settings))]
-    return [open_repository(path) for path in dict.fromkeys(found)]
+        return [Place(open_location(named), images, images, signers)]
+    assert project is not None
+    locations = dict.fromkeys([str(project / REPOSITORY), *(image.repository for image in images)])
+    return [
+        Place(open_location(where), tuple(image for image in images if image.repository == where), images, signers)
+        for where in locations
+    ]
 
 
-def _list_readable(settings: Settings) -> Iterator[Image]:
+def list_readable(settings: Settings) -> Iterator[Image]:
     """Yield the project's images; `validate` tells of those that cannot be read, and their versions are there still."""
     for directory in list_images(settings.project):
         try:
@@ -61,11 +110,13 @@ def _list_readable(settings: Settings) -> Iterator[Image]:
             continue
 
 
-def find_stored(settings: Settings, named: Path | None) -> Iterator[Stored]:
-    """Find all versions, with their records."""
-    for repository in find_repositories(settings, named):
-        for version in repository.list_versions():
-            yield Stored(repository, version, _find_record(repository, version))
+def find_stored(places: Iterable[Place], names: Iterable[str] = ()) -> Iterator[Stored]:
+    """Find all versions, or those of some images, with their records."""
+    wanted = list(names)
+    for place in places:
+        for name in wanted or place.list_names():
+            for version in place.repository.list_versions(name):
+                yield Stored(place, version, _find_record(place.repository, version))
 
 
 def _find_record(repository: Repository, version: Version) -> BuildRecord | None:
@@ -75,22 +126,35 @@ def _find_record(repository: Repository, version: Version) -> BuildRecord | None
         return None
 
 
-def get_stored(reference: str, settings: Settings, named: Path | None) -> Stored:
-    """Return a version by NAME:TAG or NAME.
+def get_stored(reference: str, settings: Settings, named: str | None) -> Stored:
+    """Return a version by NAME:TAG, NAME:CHANNEL or NAME.
 
     :raises VersionNotFound: no repository has it.
     """
-    repositories = find_repositories(settings, named)
-    for repository in repositories:
-        version = repository.find_version(reference)
+    return get_from(order_places(reference, find_places(settings, named)), reference)
+
+
+def order_places(reference: str, places: Iterable[Place]) -> list[Place]:
+    """Return repositories in the order in which a version is looked for: first where its image's versions go."""
+    name = reference.partition(":")[0]
+    return sorted(places, key=lambda place: name not in (image.name for image in place.images))
+
+
+def get_from(places: list[Place], reference: str) -> Stored:
+    """Return a version from the first repository that has it.
+
+    :raises VersionNotFound: none has.
+    """
+    for place in places:
+        version = place.repository.find_version(reference)
         if version is not None:
-            return Stored(repository, version, _find_record(repository, version))
-    first = repositories[0]
-    return Stored(first, first.get_version(reference), None)  # raises, and says what comes near
+            return Stored(place, version, _find_record(place.repository, version))
+    first = places[0]
+    return Stored(first, first.repository.get_version(reference), None)  # raises, and says what comes near
 
 
 def choose_version(word: str, settings: Settings) -> Chosen:
-    """Return a version and its image: by NAME:TAG, by NAME, or by the folder of the image, whose newest is meant.
+    """Return a version and its image: by NAME:TAG, NAME:CHANNEL, NAME, or the image's folder, whose newest is meant.
 
     :raises DefinitionError: the image cannot be read.
     :raises VersionNotFound: no version has that name.
@@ -99,10 +163,10 @@ def choose_version(word: str, settings: Settings) -> Chosen:
     directory = _find_folder(word, settings.project)
     if directory is not None:
         image = load_image(directory, make_surroundings(settings))
-        repository = open_repository(image.repository)
+        repository = open_image_repository(image)
         return Chosen(image, _get_newest(repository, image), repository)
     stored = get_stored(word, settings, None)
-    for image in _list_readable(settings):
+    for image in list_readable(settings):
         if image.name == stored.version.name:
             return Chosen(image, stored.version, stored.repository)
     raise UsageError(

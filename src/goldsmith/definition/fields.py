@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.values import (
     API_HOST,
+    LOCATION,
     PACKAGE,
     UNPRINTABLE,
     DiskSize,
@@ -154,6 +155,13 @@ def _one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
     return BeforeValidator(check), WithJsonSchema({"type": "string", "enum": list(words)})
 
 
+def _location(value: Any) -> str:
+    text = _text(value)
+    if "://" in text and "@" in text:  # not shown: there is a password before the @
+        raise ValueError("holds a login; registries know you by `podman login`, or by the environment")
+    return Matching(LOCATION, "is neither a directory nor oci://host[:port]/path").check(text)
+
+
 def _directory(value: Any) -> PurePosixPath:
     path = value if isinstance(value, PurePosixPath) else PurePosixPath(_text(value))
     if not path.is_absolute() or ".." in path.parts:
@@ -174,6 +182,8 @@ Truth = Annotated[bool, BeforeValidator(_truth)]
 Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema({"type": "string"})]
 Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 Disk = Annotated[DiskSize, BeforeValidator(_disk), WithJsonSchema({"type": "string", "pattern": "^[^:]+:[0-9.]+$"})]
+Location = Annotated[str, BeforeValidator(_location), WithJsonSchema({"type": "string", "minLength": 1})]
+"""Of a repository."""
 Directory = Annotated[PurePosixPath, BeforeValidator(_directory), WithJsonSchema({"type": "string", "pattern": "^/"})]
 Packages = Annotated[tuple[str, ...], BeforeValidator(read_packages)]
 ApiHost = Annotated[str, BeforeValidator(_api_host)]

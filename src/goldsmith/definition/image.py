@@ -9,11 +9,14 @@ from typing import Any
 
 from goldsmith.base.errors import Problem
 from goldsmith.base.secrets import Secret, find_secrets
+from goldsmith.definition.values import REGISTRY
 from goldsmith.definition.variables import Variables
 
 VARS_FILE = "vars.yml"
 VAULT_FILE = "vault.yml"
 PLAYBOOK_FILE = "playbook.yml"
+REPOSITORY, SIGNERS_FILE = "repository", "allowed_signers"
+"""Beside `images/`, where vars.yml names no others."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,15 @@ class Image:
         return self.directory / VARS_FILE
 
     @property
-    def repository(self) -> Path:
-        """Where its versions are stored."""
-        return self.project / (self.variables.repository or "repository")
+    def repository(self) -> str:
+        """Where its versions are stored: an absolute path, or `oci://host/path`."""
+        named = self.variables.repository or REPOSITORY
+        return named if named.startswith(REGISTRY) else str(self.project / named)
+
+    @property
+    def signers_file(self) -> Path:
+        """Who may sign its versions; whether the file is there is not known."""
+        return self.project / (self.variables.signers_file or SIGNERS_FILE)
 
     @property
     def ca_file(self) -> Path | None:

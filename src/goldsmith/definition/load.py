@@ -27,7 +27,7 @@ from goldsmith.definition.vault import PASSWORD_VARIABLE, PasswordSource, Vault
 
 TEMPLATE_FORM = "a template of other variables in vars.yml and vault.yml, and of lookup('env', NAME)"
 REFERENCE = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*\s*\}\}\s*\Z")
-PATH_VARIABLES = ("proxmox_ca_file", "ssh_key_file", "repository")
+PATH_VARIABLES = ("proxmox_ca_file", "ssh_key_file", "repository", "signers_file")
 """Variables in which `~` is the user's home."""
 
 

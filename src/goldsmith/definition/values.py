@@ -20,6 +20,13 @@ PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?\Z"
 NAME = re.compile(r"(?=.{1,100}\Z)[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*\Z")
 """A name that is at once a file name, part of a template's name and an OCI repository name (distribution-spec 1.1,
 "Pulling manifests")."""
+REGISTRY = "oci://"
+"""What the location of a repository in a registry begins with."""
+LOCATION = re.compile(
+    rf"({REGISTRY}([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:\d+)?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*/?"
+    r"|(?![A-Za-z][A-Za-z0-9+.-]*://).+)\Z"
+)
+"""A directory, or a place in a registry (distribution-spec 1.1, "Pulling manifests")."""
 API_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5}))?\Z")
 API_USER = re.compile(r"[^\s:/@!]+@[A-Za-z][A-Za-z0-9._-]+\Z")
 """A user with its realm (PVE 8.4, formats pve-userid and pve-realm)."""

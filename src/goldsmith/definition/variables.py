@@ -15,6 +15,7 @@ from goldsmith.definition.fields import (
     Directory,
     Disk,
     Interface,
+    Location,
     Matching,
     Packages,
     Seconds,
@@ -211,11 +212,25 @@ class Variables(BaseModel):
         "linear",
         default="mitogen_linear",
     )
-    repository: Text | None = _known(
-        "Where versions are stored: an OCI image layout.",
-        "path of a directory; ~ is your home, other paths are relative to the project",
+    repository: Location | None = _known(
+        "Where versions are stored: an OCI image layout in a directory, or a place in an OCI registry.",
+        "path of a directory (~ is your home, other paths are relative to the project), or oci://host[:port]/path in "
+        "small letters",
         "/srv/goldsmith/repository",
+        "oci://registry.example.org/golden",
         otherwise="repository/ beside images/",
+    )
+    require_signature: Truth = _known(
+        "Whether only versions that somebody in signers_file has signed are promoted to a channel and deployed.",
+        "true or false",
+        True,
+        default=False,
+    )
+    signers_file: Text | None = _known(
+        "Who may sign versions of this image: an allowed signers file, as ssh-keygen(1) and git have it.",
+        "path of a file; ~ is your home, other paths are relative to the project",
+        "inventory/signers",
+        otherwise="allowed_signers beside images/",
     )
     hygiene_skip: Reasons = _known(
         "Built-in checks of the tests that do not apply to this image, each with the reason. "

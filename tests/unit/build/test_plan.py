@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import pytest
@@ -68,7 +68,7 @@ def test_what_the_image_says_is_what_is_planned() -> None:
     assert find(plan.steps, Provision).reason == "strategy linear"
     assert (find(plan.steps, DumpGuest).storage, find(plan.steps, DumpGuest).compress) == ("nas", "zstd")
     assert find(plan.steps, PlaceTemplate).directory == PurePosixPath("/srv/templates")
-    assert find(plan.steps, StoreVersion).repository == Path("/srv/repository")
+    assert find(plan.steps, StoreVersion).repository == "/srv/repository"
     assert find(plan.steps, RemoveGuest).keep
     assert plan.keep
 

@@ -232,8 +232,8 @@ def version(project: Path) -> Version:
 def test_versions_are_listed(version: Version, capsys: Said) -> None:
     assert run(["images"]) == 0
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split() == ["VERSION", "STATE", "CREATED", "SIZE", "BASE", "PACKAGES"]
-    assert line.split()[:2] == [version.reference, "untested"]
+    assert head.split() == ["VERSION", "STATE", "CHANNELS", "SIGNED", "CREATED", "SIZE", "BASE", "PACKAGES"]
+    assert line.split()[:4] == [version.reference, "untested", "-", "-"]
     assert line.split()[-2:] == ["local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst", "2"]
 
 

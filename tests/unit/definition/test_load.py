@@ -84,7 +84,7 @@ def test_a_complete_file_is_read_as_it_stands(place: Place) -> None:
     )
     assert image.extra == {"docker_version": "27", "users": [{"name": "{{ item }}", "True": True}]}
     assert image.name == "debian-12-docker"
-    assert image.repository == place.home / "images"
+    assert image.repository == str(place.home / "images")
     assert image.origins["temp_vmid"] == Origin(place.directory / "vars.yml", 9)
     assert [secret.reveal() for secret in image.secrets] == ["11111111-2222-3333-4444-555555555555", "s3cret"]
 
@@ -94,9 +94,25 @@ def test_an_empty_file_is_an_image_of_defaults(place: Place) -> None:
     project = place.root / "project"
     assert image == Image("lxc", place.directory, project, Variables())
     assert image.playbook == place.directory / "playbook.yml"
-    assert image.repository == project / "repository"
+    assert image.repository == str(project / "repository")
+    assert image.signers_file == project / "allowed_signers"
     assert image.ca_file is None
     assert str(image.problem("temp_vmid", "is taken")) == f"{place.directory}/vars.yml: is taken"
+
+
+def test_versions_may_be_stored_in_a_registry(place: Place) -> None:
+    place.write(
+        "repository: oci://registry.example.org:5000/golden\nsigners_file: ~/signers\nrequire_signature: true\n"
+    )
+    image = place.load()
+    assert image.repository == "oci://registry.example.org:5000/golden"
+    assert image.signers_file == place.home / "signers"
+    assert image.variables.require_signature is True
+
+
+def test_a_login_in_the_place_of_a_repository_is_not_shown(place: Place) -> None:
+    place.write("repository: oci://ops:hunter2@registry.example.org/golden\n")
+    assert "hunter2" not in "".join(place.fail())
 
 
 def test_a_variable_without_a_value_has_its_default(place: Place) -> None:
@@ -184,6 +200,9 @@ BAD: list[tuple[str, str]] = [
     ("ssh_key_file: " + "x" * 300, "cannot be read: File name too long"),
     ("ansible_strategy: a-b", "ansible_strategy: 'a-b' is not a strategy's name"),
     ("repository: 1", f"vars.yml:1: repository {TEXT}"),
+    ("repository: docker://registry.example.org/golden", "is neither a directory nor oci://host[:port]/path"),
+    ("repository: oci://registry.example.org/Golden", "is neither a directory nor oci://host[:port]/path"),
+    ("repository: oci://ops:hunter2@registry.example.org/golden", "vars.yml:1: repository holds a login; registries"),
     ("temp_vmdi: 900", "vars.yml:1: unknown variable 'temp_vmdi'; did you mean 'temp_vmid'? (accepted: a whole number"),
     ("temp-vmid: 900", "'temp-vmid' is no name of a variable; did you mean 'temp_vmid'? (accepted: a whole number"),
     ("my-name: 1", "vars.yml:1: 'my-name' is no name of a variable (accepted: letters, digits and _"),

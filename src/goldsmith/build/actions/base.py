@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
-from goldsmith.artifacts.repository import open_repository
 from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.base.digest import Digest
 from goldsmith.build.base import get_base_version, is_version
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
+from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.steps import EnsureBase
 from goldsmith.build.templates import Bringing, digest_volume, ensure_version
 from goldsmith.pve.storage import Volume
@@ -33,7 +33,7 @@ def ensure_base_version(step: EnsureBase, build: Build) -> str:
 
     :raises VersionNotFound, VersionRevoked: there is none that may be built upon.
     """
-    repository = open_repository(build.image.repository)
+    repository = open_image_repository(build.image)
     version = get_base_version(step.wanted, repository)
     check_not_revoked(repository, version)
     build.base_name, build.base_digest = f"image:{version}", Future()

@@ -9,8 +9,10 @@ from typing import BinaryIO, cast
 from goldsmith import __version__
 from goldsmith.artifacts.archive import Times
 from goldsmith.artifacts.export import SUFFIX, open_template
-from goldsmith.artifacts.record import BuildRecord
-from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
+from goldsmith.artifacts.provenance import attach_provenance
+from goldsmith.artifacts.record import BuildRecord, render_time
+from goldsmith.artifacts.repository import NewVersion, Repository, Version
+from goldsmith.artifacts.store import CREATED
 from goldsmith.base.events import Events
 from goldsmith.base.units import render_bytes
 from goldsmith.build.cache.keys import RECORDED, describe_keys
@@ -19,6 +21,7 @@ from goldsmith.build.facts import Site
 from goldsmith.build.git import read_git_state
 from goldsmith.build.journal import render_mark
 from goldsmith.build.play import list_recorded, make_play
+from goldsmith.build.repositories import open_image_repository, open_location
 from goldsmith.build.steps import DumpGuest, PlaceTemplate, StoreVersion
 from goldsmith.build.traces import end_tasks, remove_dumps
 from goldsmith.provision.content import digest_content
@@ -49,7 +52,7 @@ def _remove_dump(storage: str, build: Build) -> bool:
 
 def store_version(step: StoreVersion, build: Build) -> str:
     """Read the dump back into the repository; the version is there as a whole or not at all."""
-    repository = open_repository(step.repository)
+    repository = open_location(step.repository)
     before = repository.find_version(step.name)
     known = repository.list_diff_ids(before) if before is not None and repository.is_local else None
     with repository.open_writer() as writer:
@@ -60,7 +63,17 @@ def store_version(step: StoreVersion, build: Build) -> str:
         record = make_record(build)
         new = NewVersion(name=step.name, layers=layers, record=record, architecture=build.architecture, day=local_day)
         build.version = writer.put(new)
+    attest_version(repository, build.version, record, build.os_release)
     return f"{build.version}, {render_bytes(build.version.size)}"
+
+
+def attest_version(repository: Repository, version: Version, record: BuildRecord, os_release: bytes) -> None:
+    """Store beside a version what scanners look for: its bill of materials, and how it came to be."""
+    from goldsmith.artifacts.sbom import MEDIA_TYPE, parse_os_release, render_sbom  # slow, and often nothing is built
+
+    document = render_sbom(version, record, parse_os_release(os_release))
+    repository.attach(version, MEDIA_TYPE, {MEDIA_TYPE: document}, {CREATED: render_time(version.created)})
+    attach_provenance(repository, version)
 
 
 def make_record(build: Build) -> BuildRecord:
@@ -87,7 +100,7 @@ def make_record(build: Build) -> BuildRecord:
 
 def place_template(step: PlaceTemplate, build: Build) -> str:
     """Write the version as a template into the directory, under its day's first free name from its own number on."""
-    repository = open_repository(build.image.repository)
+    repository = open_image_repository(build.image)
     build.template = write_template(step, repository, build.version, build.site, build.events)
     return f"{build.template.name}, {render_bytes(build.version.size)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from goldsmith.build.actions.guest import UNSEALED
 from goldsmith.build.context import Build
-from goldsmith.build.guest import read_architecture, read_packages, run_script
+from goldsmith.build.guest import read_architecture, read_os_release, read_packages, run_script
 from goldsmith.build.steps import Provision, Seal
 from goldsmith.provision.playbook import run_playbook
 
@@ -22,6 +22,7 @@ def seal(_step: Seal, build: Build) -> str:
     guest, guests = build.guest, build.site.node.guests
     build.packages = read_packages(build.shell)
     build.architecture = read_architecture(build.shell)
+    build.os_release = read_os_release(build.shell)
     if build.plan.keep and guests.has_feature(guest.vmid, "snapshot"):
         build.site.node.tasks.wait(guests.create_snapshot(guest.vmid, UNSEALED))
     run_script(build.shell, "seal.sh", build.key.public, guest.ip)

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from goldsmith.artifacts.repository import Repository, Version, open_repository
+from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.artifacts.revocation import find_revocation
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import VersionNotFound
@@ -19,6 +19,7 @@ from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
 from goldsmith.build.plan import choose_disk
+from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.templates import digest_volume
 from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
@@ -60,7 +61,7 @@ def find_base_digest(image: Image, site: Site, state: Path) -> Digest | None:
     :raises VersionNotFound: it is a version that does not exist.
     """
     if is_version(image.variables.base_image):
-        return get_base_version(image.variables.base_image, open_repository(image.repository)).digest
+        return get_base_version(image.variables.base_image, open_image_repository(image)).digest
     base = find_base(image, site)
     return None if base is None else digest_base(site, base, state)
 
@@ -99,7 +100,7 @@ def _strip(key: LayerKey) -> tuple[str, dict[str, str]]:
 
 def read_newest(image: Image) -> tuple[tuple[LayerKey, ...], Version | None]:
     """Return the keys that the newest version of an image was made of, and the version unless it was revoked."""
-    repository = open_repository(image.repository)
+    repository = open_image_repository(image)
     version = repository.find_version(image.name)
     if version is None:
         return (), None

@@ -141,7 +141,7 @@ def finish(trial: Trial, sessions: Sessions, shared: Session | None) -> Verdict:
             outcome.result = count_outcomes(own) if own else "the image has none of its own"
     else:
         trial.outcomes += [_leave_out(test) for group in trial.plan.groups for test in group.tests]
-    with open_phase(trial, "verdict", f"into {trial.repository.path}") as outcome:
+    with open_phase(trial, "verdict", f"into {trial.repository.location}") as outcome:
         verdict = store_verdict(trial)
         outcome.result = f"{verdict.state}: {count_outcomes(verdict.outcomes)}"
     with open_phase(trial, "remove the test guests"):

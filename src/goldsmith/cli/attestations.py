@@ -1,0 +1,120 @@
+"""`goldsmith images sign`, `sbom`, `provenance`: what others may want to see of a version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from goldsmith.artifacts.provenance import find_provenance, render_provenance
+from goldsmith.artifacts.signature import check_signed, sign_version
+from goldsmith.base.errors import RepositoryError, UsageError
+from goldsmith.cli.options import Command, Settings, pass_settings
+from goldsmith.cli.output import say, say_document, tell
+from goldsmith.cli.signals import catch_signals
+from goldsmith.cli.versions import Stored, get_stored, repository_option
+from goldsmith.definition.keys import DEFAULT_KEYS
+
+KEY_VARIABLE = "GOLDSMITH_SIGNING_KEY"
+
+
+@click.command(cls=Command)
+@click.argument("reference", metavar="REF")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar=KEY_VARIABLE,
+    show_envvar=True,
+    metavar="FILE",
+    help="The SSH key: a private one, or a public one whose private half the SSH agent holds. By default your own.",
+)
+@repository_option
+@pass_settings
+def sign(settings: Settings, reference: str, key: Path | None, repository: str | None) -> None:
+    """Sign a version with your SSH key.
+
+    What belongs to the version now, as its record and its verdicts, is signed with it. A key with a passphrase, or on a
+    token, is used through the SSH agent (ssh-add). Who may sign stands in the image's signers_file.
+    """
+    chosen = key or find_own_key(Path.home())
+    with catch_signals():
+        stored = get_stored(reference, settings, repository)
+        statement = sign_version(stored.repository, stored.version, chosen)
+        doubt = find_doubt(stored)
+    if settings.json:
+        version = stored.version
+        say_document(
+            {
+                "version": str(version),
+                "digest": version.digest,
+                "key": str(chosen),
+                "attached": sorted(statement.attached),
+                "warning": doubt or None,
+            }
+        )
+    else:
+        tell(f"{stored.version} is signed with {chosen}")
+        if doubt:
+            tell(f"warning: the signature does not count yet: {doubt}")
+
+
+def find_own_key(home: Path) -> Path:
+    """Return the user's own private key.
+
+    :raises UsageError: there is none.
+    """
+    for name in DEFAULT_KEYS:
+        file = home / ".ssh" / name.removesuffix(".pub")
+        if file.is_file():
+            return file
+    raise UsageError("you have no SSH key in ~/.ssh to sign with", hint="name one: --key FILE")
+
+
+def find_doubt(stored: Stored) -> str:
+    """Return why a signature that was just made counts for nothing; empty when it counts, or nobody says who may."""
+    signers = stored.place.find_signers(stored.version.name)
+    if signers is None:
+        return ""
+    try:
+        check_signed(stored.repository, stored.version, signers)
+    except RepositoryError as error:
+        return error.message
+    return ""
+
+
+@click.command(cls=Command)
+@click.argument("reference", metavar="REF")
+@repository_option
+@pass_settings
+def sbom(settings: Settings, reference: str, repository: str | None) -> None:
+    """Print a version's bill of materials (CycloneDX).
+
+    It is stored with the version when that is built; for a version that has none it is made now, and not stored.
+    """
+    from goldsmith.artifacts.sbom import find_sbom, read_distribution, render_sbom  # cyclonedx takes a while to import
+
+    with catch_signals():
+        stored = get_stored(reference, settings, repository)
+        document = find_sbom(stored.repository, stored.version)
+        if document is None:
+            record = stored.repository.read_record(stored.version)
+            distribution = read_distribution(stored.repository, stored.version)
+            document = render_sbom(stored.version, record, distribution)
+    say(document.decode().rstrip("\n"))
+
+
+@click.command(cls=Command)
+@click.argument("reference", metavar="REF")
+@repository_option
+@pass_settings
+def provenance(settings: Settings, reference: str, repository: str | None) -> None:
+    """Print how a version came to be (in-toto, with SLSA's provenance).
+
+    It is stored with the version when that is built; for a version that has none it is made now, and not stored.
+    """
+    with catch_signals():
+        stored = get_stored(reference, settings, repository)
+        document = find_provenance(stored.repository, stored.version)
+        if document is None:
+            document = render_provenance(stored.version, stored.repository.read_record(stored.version))
+    say(document.decode().rstrip("\n"))
