@@ -13,9 +13,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from goldsmith.build.cache import guests as cache
+from goldsmith.build.journal import MARK
 from goldsmith.node import daemon
 from goldsmith.node.settings import NodeSettings
 from tests.lxc.conftest import ensure_template
@@ -87,7 +90,7 @@ class Journey:
         """Everything that a build may have left: guests, dumps, journals, temporary files, processes."""
         running = daemon.status(self.node.settings) is not None
         self.node.start()
-        found = [f"guest {guest['vmid']}" for guest in self.node.lxc.get()]
+        found = [f"guest {guest['vmid']}" for guest in self.node.lxc.get() if not self._keeps_layers(guest)]
         found += [
             volume["volid"] for volume in self.node.api.nodes("pve").storage("plain").content.get(content="backup")
         ]
@@ -96,6 +99,12 @@ class Journey:
         found += [str(path) for path in (self.home / "tmp").iterdir()]
         found += [str(path) for path in (self.home / ".local/state/goldsmith/runs").glob("*")]
         return found + self.list_processes()
+
+    def _keeps_layers(self, guest: dict[str, Any]) -> bool:
+        """Tell whether a guest is there for its finished layers alone: stopped, and in nobody's hands."""
+        if cache.TAGS[1] not in str(guest.get("tags", "")) or guest["status"] != "stopped":
+            return False
+        return MARK not in self.node.lxc(int(guest["vmid"])).config.get()["description"]
 
     def list_processes(self) -> list[str]:
         """Processes that were started by a build of this project: they have its home in their environment."""

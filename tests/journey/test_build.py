@@ -24,7 +24,7 @@ def test_the_shipped_image_is_built_shown_and_boots(journey: Journey) -> None:
     assert re.fullmatch(r"debian-12-golden:\d{8}\.1", version)
     assert re.fullmatch(r".*/debian-12-golden-\d{8}\.tar\.zst", template)
     assert Path(template).stat().st_size > 50 << 20  # it can be read though the node does not run
-    for said in ("[1/10]", "playbook playbook.yml", "Install packages", "[removed build guest 900]", "is built"):
+    for said in ("[1/12]", "layer packages", "keep layer packages", "Install packages", "layer playbook", "is built"):
         assert said in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert daemon.status(journey.node.settings) is None
@@ -53,7 +53,7 @@ def test_json_lines_tell_the_whole_story_and_no_secret(journey: Journey) -> None
 def test_a_check_changes_nothing(journey: Journey) -> None:
     before = sorted(str(path) for path in journey.project.rglob("*"))
     done = journey.goldsmith("build", "lxc", "--check")
-    assert "playbook playbook.yml" in done.stdout + done.stderr
+    assert "layer playbook" in done.stdout + done.stderr
     assert sorted(str(path) for path in journey.project.rglob("*")) == before
     assert daemon.status(journey.node.settings) is None
     assert not (journey.home / ".local/state/goldsmith/runs").exists()
