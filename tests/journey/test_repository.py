@@ -118,6 +118,8 @@ def test_images_are_built_into_a_registry(journey: Journey, registry: RealRegist
     assert "is up to date" in journey.goldsmith("build", "web").stderr
     done = journey.goldsmith("images", "prune", "--dry-run")
     assert "stable names it" in done.stdout
+    refused = journey.goldsmith("images", "demote", "web:stable", code=8).stderr  # Debian's registry cannot
+    assert "hint: promote another version to that channel" in refused
     assert journey.find_leftovers() == []
 
 

@@ -26,6 +26,9 @@ from goldsmith.cli.standing import read_standing
 from goldsmith.cli.table import render_table
 from goldsmith.cli.versions import Place, Stored, find_places, get_from, get_stored, order_places, repository_option
 
+CANNOT_FORGET = (400, 404, 405)
+"""What registries answer that cannot delete a tag (distribution-spec 1.1: 400, 405; docker's 2.8)."""
+
 
 @click.command(cls=Command)
 @click.argument("reference", metavar="REF")
@@ -161,11 +164,25 @@ def demote(settings: Settings, reference: str, repository: str | None) -> None:
     check_channel(channel)
     with catch_signals():
         stored = get_from(order_places(name, find_places(settings, repository)), reference)
-        remove_channel(stored.repository, name, channel)
+        _forget(stored, channel)
     if settings.json:
         say_document({"channel": reference, **_describe(stored)})
     else:
         tell(f"{reference} is no channel any more; {stored.version} stays")
+
+
+def _forget(stored: Stored, channel: str) -> None:
+    """Forget a channel.
+
+    :raises RepositoryError: the registry cannot.
+    """
+    try:
+        remove_channel(stored.repository, stored.version.name, channel)
+    except RepositoryError as error:
+        if getattr(error, "status", None) not in CANNOT_FORGET:
+            raise
+        said = f"the registry does not forget {stored.version.name}:{channel}; many cannot"
+        raise RepositoryError(said, hint="promote another version to that channel") from error
 
 
 @click.command(cls=Command)

@@ -102,7 +102,7 @@ def plan_pruning(place: Place, names: Sequence[str], policy: PrunePolicy, in_use
     repository, images = place.repository, place.list_names()
     versions = [version for image in images for version in repository.list_versions(image)]
     channels = [channel for image in images for channel in list_channels(repository, image)]
-    revoked = find_revoked(repository, versions, whole=True)
+    revoked = find_revoked(place, versions, whole=True)
     plan = plan_prune(versions, channels, in_use, policy, datetime.now(UTC), revoked)
     return Pruning(place, [_spare_unnamed(step, names) for step in plan])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from goldsmith.artifacts import proof, signature, verdicts
@@ -62,21 +63,27 @@ def list_standings(places: Iterable[Place], names: Iterable[str] = ()) -> Iterat
     for place in places:
         images = wanted or place.list_names()
         stored = list(find_stored([place], images))
-        revoked = find_revoked(place.repository, [one.version for one in stored], whole=not wanted)
+        revoked = find_revoked(place, [one.version for one in stored], whole=not wanted)
         for image in images:
             channels = list_channels(place.repository, image)
-            for one in (one for one in stored if one.version.name == image):
-                yield one, _read(one, revoked.get(one.version.digest, ""), channels)
+            chosen = [one for one in stored if one.version.name == image]
+            read = partial(_read_listed, revoked, channels)
+            yield from zip(chosen, place.spread(read, chosen), strict=True)
 
 
-def find_revoked(repository: Repository, versions: list[Version], *, whole: bool) -> dict[Digest, str]:
+def _read_listed(revoked: Mapping[Digest, str], channels: Iterable[Channel], stored: Stored) -> Standing:
+    return _read(stored, revoked.get(stored.version.digest, ""), channels)
+
+
+def find_revoked(place: Place, versions: list[Version], *, whole: bool) -> dict[Digest, str]:
     """Return which of some versions must not be used, and why: they, or what they are built on, were revoked.
 
     :param whole: whether these are all the versions of the repository; a directory's need not be looked for then.
     """
+    repository = place.repository
     if not (whole and repository.is_local):
-        found = {version.digest: explain_revoked(repository, version) for version in versions}
-        return {digest: why for digest, why in found.items() if why}
+        explained = place.spread(partial(explain_revoked, repository), versions)
+        return {version.digest: why for version, why in zip(versions, explained, strict=True) if why}
     roots = [version for version in versions if find_revocation(repository, version) is not None]
     hit = [*roots, *(other for root in roots for other in list_descendants(root, versions))]
     return {version.digest: explain_revoked(repository, version) for version in hit}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -18,6 +21,10 @@ from goldsmith.definition.image import REPOSITORY, SIGNERS_FILE, Image
 from goldsmith.definition.images import find_image_directory, list_images
 from goldsmith.definition.load import load_image
 
+AT_ONCE = 6
+"""Questions to a registry at the same time."""
+T = TypeVar("T")
+R = TypeVar("R")
 repository_option = click.option(
     "--repository",
     metavar="WHERE",
@@ -51,6 +58,13 @@ class Place:
             if not error.status or not self.images:
                 raise
             return sorted({image.name for image in self.images})
+
+    def spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Ask about each of many; several at a time where each question is a request that takes a while."""
+        if self.repository.is_local:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(work, items))
 
     def find_signers(self, name: str) -> Path | None:
         """Return the allowed signers file for an image's versions, where there is one."""
@@ -115,8 +129,11 @@ def find_stored(places: Iterable[Place], names: Iterable[str] = ()) -> Iterator[
     wanted = list(names)
     for place in places:
         for name in wanted or place.list_names():
-            for version in place.repository.list_versions(name):
-                yield Stored(place, version, _find_record(place.repository, version))
+            yield from place.spread(partial(_describe, place), place.repository.list_versions(name))
+
+
+def _describe(place: Place, version: Version) -> Stored:
+    return Stored(place, version, _find_record(place.repository, version))
 
 
 def _find_record(repository: Repository, version: Version) -> BuildRecord | None:

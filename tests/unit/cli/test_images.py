@@ -8,7 +8,10 @@ import pty
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +172,48 @@ def test_one_repository_that_cannot_be_read_hides_no_other(project: Path, reposi
     said = capsys.readouterr()
     assert str(sound) in said.out
     assert f"blob {torn.digest} is damaged" in said.err
+
+
+class Closed(BaseHTTPRequestHandler):
+    """A registry that tells nobody what it holds; it holds nothing."""
+
+    def do_GET(self) -> None:
+        asked.append(self.path)
+        self.send_response(200 if self.path == "/v2/" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+asked: list[str] = []
+
+
+@pytest.fixture
+def closed() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"oci://127.0.0.1:{server.server_port}/golden"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_registry_without_a_catalogue_is_asked_for_the_projects_images(
+    project: Path, closed: str, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.setenv("GOLDSMITH_REGISTRY_PLAIN_HTTP", "1")
+    asked.clear()
+    assert run(["images", "list", "--repository", closed, "--json"]) == 0
+    assert document(capsys) == {"images": []}
+    assert [path.partition("?")[0] for path in asked if "tags" in path] == ["/v2/golden/lxc/tags/list"] * 2
+    monkeypatch.chdir(project.parent)
+    assert run(["images", "list", "--repository", closed]) == 8
+    said = capsys.readouterr()
+    assert f"error: {closed} does not tell what it holds" in said.err
+    assert "hint: name the image" in said.err
+    assert run(["images", "list", "lxc", "--repository", closed]) == 0
 
 
 # promote, channels, demote
