@@ -135,7 +135,7 @@ def finish(trial: Trial, sessions: Sessions, shared: Session | None) -> Verdict:
     """Run what is left of the tests, store the verdict, and remove the guests."""
     has_booted = any(outcome.group == BOOT and outcome.state is State.PASSED for outcome in trial.outcomes)
     if has_booted:
-        with open_phase(trial, "tests", f"images/{trial.plan.image.name}/tests") as outcome:
+        with open_phase(trial, "tests", f"{trial.tests.directory.parent.name}/{trial.tests.directory.name}") as outcome:
             own = run_tests(trial, sessions, shared)
             trial.outcomes += own
             outcome.result = count_outcomes(own) if own else "the image has none of its own"
