@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -130,7 +129,6 @@ def test_a_guest_that_never_lets_anybody_in_gives_its_console_and_journal(
 
 
 HANGING = """
-import time
 
 def test_that_ends(host):
     assert host.file("/etc/debian_version").exists
@@ -186,14 +184,12 @@ def test_an_interrupt_while_tests_run_ends_them_and_leaves_no_guest(trials: Tria
             raise Interrupted
 
     trials.workshop.listeners.append(interrupt)
-    begun = time.monotonic()
     try:
         with pytest.raises(Interrupted):
             trials.test(good)
     finally:
         trials.workshop.listeners.remove(interrupt)
-    assert time.monotonic() - begun < 45
-    assert threading.active_count() < 5
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("tests")] == []
 
 
 def test_what_a_killed_trial_has_left_is_removed_by_the_next_run(trials: Trials, good: Version) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from goldsmith.base.errors import GuestError, NotOurs
+from goldsmith.base.errors import ApiFailed, GuestError, NotOurs, TaskFailed
+from goldsmith.base.events import Notice
 from goldsmith.build.actions.guest import describe_guest, register_guest, start_guest, stop_guest, take_guest
 from goldsmith.build.cache import guests as cache
 from goldsmith.build.context import Build
@@ -83,10 +84,17 @@ def copy_guest(step: CopyGuest, build: Build) -> str:
 
 
 def keep_layer(step: KeepLayer, build: Build) -> str:
-    """Stop the guest, make a snapshot of it, and start it again for the next layer."""
+    """Stop the guest, make a snapshot of it, and start it again for the next layer.
+
+    Where the node makes none (its storage is full, say), the build goes on without.
+    """
     since = build.plan.since if build.plan.since is not None else int(build.started.timestamp())
     stop_guest(StopGuest(reason=step.reason), build)
-    cache.keep_layer(build.site, build.guest.vmid, step.layer, build.keys[step.index].key, since)
+    try:
+        cache.keep_layer(build.site, build.guest.vmid, step.layer, build.keys[step.index].key, since)
+    except (ApiFailed, TaskFailed) as error:
+        told = f"layer {step.layer} is not kept, the next build makes it again: {error.message}"
+        build.events.emit(Notice(message=told, level="warning"))
     begun = time.monotonic()
     start_guest(StartGuest(timeout=step.timeout, reason=step.reason), build)
     return f"again there after {time.monotonic() - begun:.1f} s"

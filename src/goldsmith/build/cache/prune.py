@@ -63,11 +63,20 @@ def find_newest(guest: CacheGuest) -> float:
 
 
 def plan_bounds(guests: Sequence[CacheGuest], *, now: float) -> list[Pruned]:
-    """Decide which guests go so that layers become neither too old nor too many."""
-    old = plan_prune(guests, PruneRule(older_than=LONGEST), now=now)
-    left = [guest for guest in guests if guest.vmid not in {pruned.vmid for pruned in old}]
-    by_age = sorted((guest for guest in left if not guest.in_use), key=find_newest, reverse=True)
-    return [*old, *(Pruned(guest.vmid, guest.image, f"there are more than {MOST}") for guest in by_age[MOST:])]
+    """Decide which guests go so that layers become neither too old nor too many, and no image has two guests.
+
+    (Two builds of one image at a time leave two.)
+    """
+    gone = {pruned.vmid: pruned for pruned in plan_prune(guests, PruneRule(older_than=LONGEST), now=now)}
+    by_age = sorted((guest for guest in guests if not guest.in_use), key=find_newest, reverse=True)
+    seen: set[str] = set()
+    for guest in by_age:
+        if guest.image in seen:
+            gone.setdefault(guest.vmid, Pruned(guest.vmid, guest.image, "a newer one of the image is there"))
+        seen.add(guest.image)
+    left = [guest for guest in by_age if guest.vmid not in gone]
+    gone |= {guest.vmid: Pruned(guest.vmid, guest.image, f"there are more than {MOST}") for guest in left[MOST:]}
+    return list(gone.values())
 
 
 def prune_cache(site: Site, pruned: Pruned, *, state: Path) -> bool:
