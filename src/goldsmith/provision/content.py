@@ -107,7 +107,7 @@ def _list_led_to(paths: Iterable[Path], play: Play) -> list[Path]:
     found = []
     for path in paths:
         if path.is_symlink():
-            found.append(path.resolve())
+            found.append(Path(os.path.realpath(path)))
         elif path.suffix in (".yml", ".yaml") and path.is_file() and path.stat().st_size <= LARGEST_TEXT:
             found += _list_upwards(path, play)
     image, project = play.playbook.parent.resolve(), play.project.resolve()

@@ -173,7 +173,7 @@ class _Search:
             self._read_file(name, path)
 
     def _count_target(self, link: Path) -> None:
-        target, project = link.resolve(), self.play.project.resolve()
+        target, project = Path(os.path.realpath(link)), self.play.project.resolve()
         if project.is_relative_to(target):
             self.reading.leave(f"a link leads to a folder around the project: {link.name}")
         elif target.exists():
@@ -233,8 +233,8 @@ class _Search:
         for words in {found[0] for found in UPWARDS.finditer(text)}:
             for start in starts:
                 # ansible-core, parsing/dataloader.py: some candidates go through links, others do not
-                for target in {Path(os.path.normpath(start / words)), (start / words).resolve()}:
-                    if os.path.lexists(target) and not project.is_relative_to(target.resolve()):
+                for target in {Path(os.path.normpath(start / words)), Path(os.path.realpath(start / words))}:
+                    if os.path.lexists(target) and not project.is_relative_to(os.path.realpath(target)):
                         self._count(_list_bounded(target, self.reading))
 
     # Installed content

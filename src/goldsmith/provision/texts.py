@@ -200,6 +200,8 @@ class Reading:
             self.leave(f"a task runs on this machine, or leaves something there ({key})")
         if name in ("connection", "ansible_connection") and _last(item) not in OVER_SSH:
             self.leave(f"a task may run on this machine ({key})")
+        if name in ("ansible_host", "ansible_ssh_host"):
+            self.leave(f"a task may run on another machine ({key})")
         if name in ("action", "module") and isinstance(item, str) and "{{" in item.split(" ", 1)[0]:
             self.leave(f"which module runs is known to the playbook alone: {shorten(item)}")
         if owner == "synchronize" and name == "mode" and item != "push":
@@ -207,8 +209,8 @@ class Reading:
         if OWN_MARKS.search(key):
             self.count_all(f"a template has marks of its own ({key})")
             self.all_variables = self.all_variables or key
-        if name.startswith("with_"):
-            self._judge_loop(name.removeprefix("with_"), key)
+        if key.startswith("with_"):
+            self._judge_loop(key.removeprefix("with_").removeprefix("ansible.builtin."), key)
         if not on_guest:
             self._judge_paths(owner, key, item)
 
@@ -235,7 +237,7 @@ class Reading:
         """Judge the `src=... dest=...` of a task, and return the rest of the text."""
         pairs = [(name, value.strip("'\"")) for name, value in PAIR.findall(text)]
         remote = any(name == "remote_src" and _is_true(value) for name, value in pairs)
-        if module not in ON_GUEST and not remote:
+        if module not in ON_GUEST | GUEST_KEY and not remote:
             for name, value in pairs:
                 if PATH_KEY.search(name) or (module in ROLE_KEY and name == "name"):
                     self._judge_path(name, value)

@@ -46,7 +46,10 @@ READ: dict[str, tuple[str, dict[str, str], str]] = {
     "template": (task("template: {src: a.j2, dest: /a}"), {"templates/a.j2": "a"}, "templates/a.j2"),
     "included template": (
         task("template: {src: a.j2, dest: /a}"),
-        {"templates/a.j2": "{% include 'b.j2' %}", "templates/b.j2": "{%+ import 'deepest' as c +%}", "templates/deepest": "a"},
+        {
+            "templates/a.j2": "{% include 'b.j2' %}", "templates/b.j2": "{%+ import 'deepest' as c +%}",
+            "templates/deepest": "a",
+        },
         "templates/deepest",
     ),
     "composed include": (
@@ -131,7 +134,8 @@ READ: dict[str, tuple[str, dict[str, str], str]] = {
     "unarchive": (task("unarchive: {src: a.tgz, dest: /}"), {"files/a.tgz": "\0a"}, "files/a.tgz"),
     "upwards": (task("copy: {src: ../shared/asset, dest: /}"), {"../shared/asset": "a"}, "../shared/asset"),
     "upwards from playbook_dir": (
-        task("copy: {src: '{{ playbook_dir }}/../../assets/asset', dest: /}"), {"../../assets/asset": "a"}, "../../assets/asset",
+        task("copy: {src: '{{ playbook_dir }}/../../assets/asset', dest: /}"), {"../../assets/asset": "a"},
+        "../../assets/asset",
     ),
     "upwards from a template": (
         task("template: {src: a.j2, dest: /}"),
@@ -145,7 +149,8 @@ READ: dict[str, tuple[str, dict[str, str], str]] = {
     "all of the folder": (task("copy: {src: '{{ playbook_dir }}/', dest: /}"), {"tests/a": "a"}, "tests/a"),
     "vars.yml as a file": (task("include_vars: {file: vars.yml, name: x}"), {"vars.yml": "a: 1"}, "vars.yml"),
     "its own playbook": (task("debug: {msg: \"{{ lookup('file', 'two.yml') }} x\"}"), {}, "two.yml"),
-    "synchronize": (task("ansible.posix.synchronize: {src: site, dest: /}"), {"files/site/page": "a"}, "files/site/page"),
+    "synchronize": (task("ansible.posix.synchronize: {src: site, dest: /}"), {"files/site/page": "a"},
+                    "files/site/page"),
 }  # fmt: skip
 
 
