@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def find(self, tasks: str, head: str = "hosts: all", **variables: object) -> Inputs:
+    def find(self, tasks: str, head: str = "hosts: all", **variables: Any) -> Inputs:
         self.write(f"{IMAGE}/playbook.yml", f"- {head}\n  tasks:\n    - {tasks}\n")
         return find_inputs(Play(self.root / IMAGE / "playbook.yml", self.root, variables))
 
@@ -103,7 +104,11 @@ def test_what_reads_more_than_files_and_variables_runs_each_time(project: Projec
     project.write(f"{IMAGE}/templates/lookups.j2", "{{ lookup('env', 'USER') }}")
     project.write(f"{IMAGE}/templates/marks.j2", "#jinja2: variable_start_string: '[['\n[[ lookup('env', 'USER') ]]")
     (project.root / IMAGE / "around").symlink_to("../..")
-    variables = {"secret_file": Secret("/srv/x"), "far": "/srv/{{ x }}", "cold": "{{ lookup('pipe', 'date') }}"}
+    variables: dict[str, Any] = {
+        "secret_file": Secret("/srv/x"),
+        "far": "/srv/{{ x }}",
+        "cold": "{{ lookup('pipe', 'date') }}",
+    }
     assert project.find(tasks, **variables).outside
 
 

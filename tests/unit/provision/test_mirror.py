@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from goldsmith.base.process import build_environment, run
+from goldsmith.base.process import Argument, build_environment, run
 from goldsmith.provision.mirror import find_original, place_playbook
 from goldsmith.provision.play import Play
 
@@ -59,7 +59,7 @@ def private(tmp_path: Path) -> Path:
 
 
 def run_ansible(play: Play, playbook: Path) -> None:
-    argv = [sys.executable, "-P", "-m", "ansible", "playbook", "-c", "local", "-i", "guest,", playbook]
+    argv: list[Argument] = [sys.executable, "-P", "-m", "ansible", "playbook", "-c", "local", "-i", "guest,", playbook]
     given = {"ANSIBLE_HOME": str(playbook.parent / "home"), "ANSIBLE_ROLES_PATH": str(play.project / "roles")}
     run(argv, env=build_environment(given), cwd=play.project, timeout=120)
 

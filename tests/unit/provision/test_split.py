@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from goldsmith.base.errors import DefinitionError
-from goldsmith.base.process import build_environment, run
+from goldsmith.base.process import Argument, build_environment, run
 from goldsmith.definition.source import parse_document
 from goldsmith.provision.split import split_playbook
 
@@ -186,7 +186,7 @@ def list_tasks(folder: Path, text: str) -> list[str]:
     """The tasks of a playbook as Ansible lists them."""
     file = folder / "listed.yml"
     file.write_text(text)
-    argv = [sys.executable, "-P", "-m", "ansible", "playbook", "--list-tasks", "-i", "guest,", file]
+    argv: list[Argument] = [sys.executable, "-P", "-m", "ansible", "playbook", "--list-tasks", "-i", "guest,", file]
     done = run(argv, env=build_environment({"ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}), timeout=120)
     return re.findall(r"^      (\S.*?)\tTAGS", done.stdout, re.MULTILINE)
 
@@ -197,7 +197,18 @@ def run_ansible(folder: Path, texts: tuple[str, ...]) -> str:
     result.unlink(missing_ok=True)
     for text in texts:
         (folder / "run.yml").write_text(text)
-        argv = [sys.executable, "-P", "-m", "ansible", "playbook", "-c", "local", "-i", "guest,", folder / "run.yml"]
+        argv: list[Argument] = [
+            sys.executable,
+            "-P",
+            "-m",
+            "ansible",
+            "playbook",
+            "-c",
+            "local",
+            "-i",
+            "guest,",
+            folder / "run.yml",
+        ]
         run(argv, env=build_environment({"ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}), timeout=120)
     return result.read_text()
 

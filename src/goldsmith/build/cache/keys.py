@@ -183,6 +183,14 @@ def compare_inputs(now: LayerKey, before: LayerKey | None) -> list[str]:
     return [*(_word(name, before, now) for name in changed), *(f"{name} is gone" for name in gone)]
 
 
+def find_changes(before: Sequence[LayerKey], now: Sequence[LayerKey]) -> list[str]:
+    """Return what has changed between two looks at the same layers: what is made of both belongs to neither's keys."""
+    if [key.name for key in before] != [key.name for key in now]:
+        return ["other layers are wanted"]
+    told = [text for one, other in zip(now, before, strict=True) for text in compare_inputs(one, other)]
+    return [text for text in dict.fromkeys(told) if not text.startswith(BEFORE)]
+
+
 def _word(name: str, before: LayerKey, now: LayerKey) -> str:
     if name not in before.inputs:
         return f"{name} is new"

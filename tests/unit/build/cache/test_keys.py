@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import PurePosixPath
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from goldsmith.base.digest import Digest
 from goldsmith.base.secrets import Secret
 from goldsmith.build.cache import keys as module
-from goldsmith.build.cache.keys import compare_inputs, describe_keys, make_keys, parse_keys
+from goldsmith.build.cache.keys import compare_inputs, describe_keys, find_changes, make_keys, parse_keys
 from goldsmith.definition.layers import LayerDefinition
 from goldsmith.definition.source import UnsafeText, VaultText
 from goldsmith.provision.stages import list_stages
@@ -315,7 +316,7 @@ def test_a_variable_that_nothing_names_is_in_no_key(project: Project) -> None:
     write_layers(project, second=task("debug: {var: word}"))
     project.variables = {"word": 1, "sword": 1, "template_name": "a", "temp_ip_address": "a"}
     for name in ("sword", "template_name", "temp_ip_address"):
-        assert project.find_first_changed(lambda name=name: project.variables.update({name: "b"})) is None
+        assert project.find_first_changed(partial(project.variables.update, {name: "b"})) is None
 
 
 def test_a_layers_own_variables_are_in_its_key(project: Project) -> None:
@@ -378,7 +379,7 @@ def test_a_secret_counts_and_cannot_be_guessed_from_the_record(project: Project)
     assert {name for name in mine if mine[name] != theirs[name]} - {"the layer before"} == secrets
     assert "hush" not in json.dumps(describe_keys(project.keys()))
     for name, value in (("word", Secret("other")), ("db_password", "other"), ("users", [{"password": "other"}])):
-        assert project.find_first_changed(lambda name=name, value=value: project.variables.update({name: value})) == 1
+        assert project.find_first_changed(partial(project.variables.update, {name: value})) == 1
 
 
 def test_a_reason_never_shows_a_secret(project: Project) -> None:
@@ -409,6 +410,16 @@ def test_another_version_of_a_tool_is_told(project: Project) -> None:
     inputs = {**before.inputs, "tool ansible-core": "1.0"}
     told = compare_inputs(key, type(key)(key.name, key.key, inputs))
     assert told == [f"tool ansible-core: 1.0 became {key.inputs['tool ansible-core']}"]
+
+
+def test_what_has_changed_while_a_layer_was_made_is_found(project: Project) -> None:
+    write_layers(project, second=task("copy: {src: motd, dest: /}"))
+    project.write({f"{IMAGE}/files/motd": "a"})
+    before = project.keys()
+    assert find_changes(before, project.keys()) == []
+    project.write({f"{IMAGE}/files/motd": "b"})
+    assert find_changes(before, project.keys()) == [f"file {IMAGE}/files/motd has changed"]
+    assert find_changes(before, project.keys()[:2]) == ["other layers are wanted"]
 
 
 def write_collection(project: Project, place: str = COLLECTION, version: str = "1.0.0") -> None:
@@ -511,7 +522,7 @@ def test_a_file_of_variables_of_a_play_counts(project: Project) -> None:
     ):
         file = name if name.startswith("far") else f"{IMAGE}/{name}"
         project.write({TWO: f"- hosts: all\n  vars_files: {use}\n  tasks: []\n", file: "a: 1"})
-        assert project.find_first_changed(lambda file=file: project.write({file: "a: 2"})) == 1
+        assert project.find_first_changed(partial(project.write, {file: "a: 2"})) == 1
 
 
 def test_an_imported_playbook_counts(project: Project) -> None:
