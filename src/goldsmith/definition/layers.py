@@ -73,18 +73,23 @@ def _layer(entry: Any, number: int) -> LayerDefinition:
     source = sources[0]
     refresh = entry.get("refresh_after")
     return LayerDefinition(
-        name=_name(entry.get("name"), entry[source], number),
         playbook=_playbook(entry[source], number) if source == "playbook" else None,
         role=_role(entry[source], number) if source == "role" else None,
         apps=read_packages(entry[source]) if source == "apps" else (),
         variables=_variables(entry.get("variables"), number),
         refresh_after=None if refresh is None else read_period(refresh),
+        name=_name(_call(source, entry[source]) if entry.get("name") is None else entry["name"], number),
     )
 
 
-def _name(given: Any, source: Any, number: int) -> str:
-    """Return a layer's name; without one it is called by its role or playbook."""
-    text = given if given is not None else PurePosixPath(source).stem.lower() if isinstance(source, str) else "apps"
+def _call(source: str, value: Any) -> Any:
+    """Return what a layer without a name is called by: its role, its playbook's file, or its kind."""
+    if not isinstance(value, str) or source == "apps":
+        return source
+    return value.lower() if source == "role" else PurePosixPath(value).stem.lower()
+
+
+def _name(text: Any, number: int) -> str:
     if not isinstance(text, str) or not NAME.match(text):
         raise ValueError(f"layer {number}: {text!r} is no name; use lower-case letters, digits and single . _ -")
     return text

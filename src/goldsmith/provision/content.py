@@ -59,6 +59,22 @@ def list_content(play: Play) -> dict[str, Path]:
     return found
 
 
+def list_unlisted(play: Play) -> dict[str, Path]:
+    """Return what is no content unless a playbook names it: texts about things, tests, vars.yml and vault.yml."""
+    tops = [
+        play.playbook.parent,
+        *_list_folders(play.project / "roles"),
+        *_list_folders(play.playbook.parent / "roles"),
+    ]
+    left_out = [path for top in tops for path in top.iterdir() if path not in _list_top(top)]
+    found = [path for root in left_out if root.name not in IGNORED for path in _walk(root)]
+    return {os.path.relpath(path, play.project): path for path in found}
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
 def _list_configured(project: Path) -> list[Path]:
     """List the folders of roles, collections and plugins that the project's ansible.cfg names inside the project."""
     settings = read_ansible_cfg(project / "ansible.cfg")
@@ -91,7 +107,7 @@ def _list_led_to(paths: Iterable[Path], play: Play) -> list[Path]:
     found = []
     for path in paths:
         if path.is_symlink():
-            found.append(path.resolve())
+            found.append(Path(os.path.realpath(path)))
         elif path.suffix in (".yml", ".yaml") and path.is_file() and path.stat().st_size <= LARGEST_TEXT:
             found += _list_upwards(path, play)
     image, project = play.playbook.parent.resolve(), play.project.resolve()
@@ -105,8 +121,10 @@ def _walk(root: Path) -> Iterator[Path]:
     yield root
     if root.is_dir() and not root.is_symlink():
         for directory, folders, files in os.walk(root):
-            folders[:] = [name for name in folders if name not in IGNORED]
-            yield from (Path(directory, name) for name in [*folders, *files] if name not in IGNORED)
+            # A folder that is copied as a whole takes its .git with it
+            ignored = IGNORED - {".git"} if {"files", "templates"} & set(Path(directory).parts) else IGNORED
+            folders[:] = [name for name in folders if name not in ignored]
+            yield from (Path(directory, name) for name in [*folders, *files] if name not in ignored)
 
 
 def _list_upwards(file: Path, play: Play) -> list[Path]:

@@ -9,49 +9,58 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from goldsmith.base.errors import DefinitionError
+from goldsmith.base.digest import Digest
+from goldsmith.base.errors import DefinitionError, Problem
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText, parse_document
-from goldsmith.provision.content import describe_requirements, list_content
+from goldsmith.provision.content import describe_requirements, list_content, list_unlisted
+from goldsmith.provision.installed import (
+    digest_collection,
+    find_unknown_action,
+    list_collections,
+    list_needed,
+    list_plugin_folders,
+    list_plugins,
+    list_roles,
+    list_tree,
+)
 from goldsmith.provision.play import Play
+from goldsmith.provision.texts import READS, WORD, Reading
 
 ALWAYS = re.compile(
     r"(^|/)(ansible\.cfg$|group_vars|host_vars|library|module_utils|\w+_plugins|plugins|collections)(/|$)"
 )
 """What Ansible takes by itself, whatever a playbook says."""
-GENERIC = frozenset({"tasks", "handlers", "vars", "defaults", "meta", "files", "templates", "roles", "images", "."})
+IN_COLLECTION = re.compile(r"(^|/)ansible_collections/")
+"""What is counted as a collection."""
+CODE_HERE = re.compile(r"(^|/)(plugins/)?(action|lookup|filter|test|vars|inventory|become|shell)(_plugins)?/[^/]+\.py$")
+"""Plugins whose code runs on this machine and reaches the guest by what it returns."""
+GENERIC = frozenset(
+    {"tasks", "handlers", "vars", "defaults", "meta", "files", "templates", "roles", "images", "tests", "molecule", "."}
+)
 """Folders whose names are words of every playbook: they count where they stand as a path of their own."""
-PATH_KEY = re.compile(
-    r"(^|_)(src|source|sources|file|files|template|templates|script|playbook|path_on_controller|include|role|roles|dir"
-    r"|include_tasks|import_tasks|include_role|import_role|include_vars|vars_files|import_playbook|copy|unarchive|assemble"
-    r"|tasks_from|vars_from|defaults_from|handlers_from|fileglob|first_found|filetree|local_path)$"
-)
-"""Keys whose value, where it is text or a list of texts, may be a path on this machine."""
-COMPOSED = re.compile(r"\{\{|\{%|[*?\[]")
-"""What makes a path that nobody can know beforehand: a template, or a pattern."""
-JINJA_INCLUDE = re.compile(
-    r"\{%-?\s*(?:include|import|extends|from)\s+(?!['\"][^'\"]*['\"]\s*(?:%|-%|import|ignore|with))"
-)
-LOOKUP = re.compile(r"\b(?:lookup|query|q)\s*\(\s*(?:(['\"])([\w.]+)\1)?\s*,?\s*([^)]*)")
-LITERAL = re.compile(r"""\s*(['"])[^'"{}]*\1\s*(,|$)""")
-ALL_VARIABLES = re.compile(r"\bhostvars\b|\bvars\b(?!\s*:|/|\w|\.ya?ml\b)|\bvarnames\b")
-WORD = re.compile(r"[A-Za-z_]\w*")
-LOOPS = frozenset(
-    {
-        "items", "dict", "list", "sequence", "nested", "together", "subelements", "indexed_items", "flattened",
-        "cartesian", "vars", "varnames", "config",
-    }
-)  # fmt: skip
-"""Lookups of values that are there already."""
-FILES = frozenset({"file", "template", "fileglob", "first_found", "ini", "csvfile", "unvault", "filetree"})
-"""Lookups of files on this machine."""
-ELSEWHERE = frozenset({"delegate_to", "local_action"})
+STARTS = ("", "files", "templates", "vars", "tasks", "handlers")
+"""Folders beside a playbook or in a role that a relative path may start from (ansible-core, parsing/dataloader.py)."""
+UPWARDS = re.compile(r"(?:\.\.?/+)*\.\./[^\s'\"{}\[\]|,;]+")
+OF_THE_GUEST = {
+    "template_name": re.compile(r"\b(inventory_)?hostname|nodename|fqdn|ansible_play_(hosts|batch)|\bgroups\b"),
+    "temp_hostname": re.compile(r"\b(inventory_)?hostname|nodename|fqdn|ansible_play_(hosts|batch)|\bgroups\b"),
+    "temp_ip_address": re.compile(r"ipv4|ip_addresses|ansible_host\b|interfaces|ansible_eth"),
+}
+"""Variables that are in what the guest says of itself, by which of its words."""
+PLAIN_PARTS = frozenset({"files", "templates"})
+"""Folders whose YAML files may be templates, or nothing of Ansible's."""
+TASK_PARTS = frozenset({"tasks", "handlers"})
+YAML = (".yml", ".yaml")
+VAULT = "$ANSIBLE_VAULT"
 LARGEST_TEXT = 4 << 20
+MOST_OUTSIDE = 2000
+"""Files and folders outside of the project that one path may bring in."""
 
 
 @dataclass
@@ -59,8 +68,10 @@ class Inputs:
     """What a stage can read."""
 
     files: dict[str, Path] = field(default_factory=dict)
-    """By the path seen from the project."""
+    """By the path seen from the project; of an installed role, by `role NAME/...`."""
     variables: dict[str, Any] = field(default_factory=dict)
+    collections: dict[str, Digest] = field(default_factory=dict)
+    """Installed collections that may be used, with a digest of what they can do."""
     requirements: Any = None
     whole: str = ""
     """Why everything counts; empty where only what is named does."""
@@ -72,191 +83,246 @@ def find_inputs(play: Play) -> Inputs:
     """Return what a play can read.
 
     :param play: with `text`, that counts in place of its playbook.
+    :raises DefinitionError: something cannot be read.
     """
-    content = list_content(play)
-    playbook = os.path.relpath(play.playbook, play.project)
-    content.pop(playbook, None)  # what is run of it is the stage's own text, which the caller counts
-    search = _Search(play, content)
-    search.read(play.read_text(), is_yaml=True)
-    search.follow()
-    inputs = search.inputs
-    inputs.requirements = describe_requirements(play)
-    return inputs
+    try:
+        search = _Search(play)
+        search.follow()
+        search.inputs.requirements = describe_requirements(play)
+    except OSError as error:
+        file = Path(os.fsdecode(error.filename)) if error.filename else play.playbook
+        raise DefinitionError([Problem(file, 0, f"cannot be read: {error.strerror}")]) from error
+    search.inputs.whole, search.inputs.outside = search.reading.whole, search.reading.outside
+    return search.inputs
 
 
 class _Search:
     """Follows names from text to text until nothing new is named."""
 
-    def __init__(self, play: Play, content: Mapping[str, Path]) -> None:
-        self.play, self.content = play, content
+    def __init__(self, play: Play) -> None:
+        self.play = play
         self.inputs = Inputs()
-        self.text = ""
-        self.all_variables = ""
-
-    def read(self, text: str, *, is_yaml: bool) -> None:
-        """Take a text into account; of YAML what it says, not its comments."""
-        if is_yaml:
-            try:
-                value = parse_document(text, self.play.playbook).value
-            except DefinitionError:  # encrypted, or a template: nobody knows what it names
-                self._count_all("a file cannot be read as YAML")
-                self.all_variables = self.all_variables or "an unreadable file"
-            else:
-                self._judge_yaml(value)
-                text = "\n".join(_flatten(value))
-        self.text += f"\n{text}"
-        self._judge_text(text)
+        self.reading = Reading()
+        self.own = os.path.relpath(play.playbook, play.project)
+        self.content = {name: path for name, path in list_content(play).items() if not IN_COLLECTION.search(name)}
+        self.unlisted = {name: path for name, path in list_unlisted(play).items() if name not in self.content}
+        self.roles, self.collections = list_roles(play), list_collections(play)
+        self.plugins = {name: list_plugins(path) for name, path in self.collections.items()}
+        self._read(play.read_text(), play.playbook, self.own)
+        for folder in list_plugin_folders(play):
+            self._count(list_tree(folder) if folder.is_dir() else [])
 
     def follow(self) -> None:
         """Add what is named, and what is named there, until nothing is added."""
         while True:
-            before = (len(self.inputs.files), len(self.inputs.variables))
-            self._add_files()
+            before = self._measure()
+            self._add_named()
+            self._add_roles()
+            self._add_collections()
             self._add_variables()
-            if (len(self.inputs.files), len(self.inputs.variables)) == before:
+            for path in sorted(self.reading.paths | self.reading.find_candidates()):
+                self._count_absolute(path)
+            if self._measure() == before:
                 return
 
-    def _judge_text(self, text: str) -> None:
-        if found := JINJA_INCLUDE.search(text):
-            self._count_all(f"a template includes what only it knows: {_shorten(text, found.start())}")
-        if found := ALL_VARIABLES.search(text):
-            self.all_variables = self.all_variables or found[0]
-        for found in LOOKUP.finditer(text):
-            self._judge_lookup(found[2] or "", found[3], _shorten(text, found.start()))
+    def _measure(self) -> tuple[object, ...]:
+        found, reading = self.inputs, self.reading
+        reasons = (reading.whole, reading.everything, reading.any_role, reading.all_variables, len(reading.text))
+        return (len(found.files), len(found.variables), len(found.collections), len(reading.paths), *reasons)
 
-    def _judge_lookup(self, name: str, argument: str, shown: str) -> None:
-        kind = name.rpartition(".")[2]
-        if kind in LOOPS:
-            self.all_variables = self.all_variables or ("lookup" if kind in ("vars", "varnames") else "")
-        elif kind in FILES:
-            if not LITERAL.match(argument):
-                self._count_all(f"a path is put together: {shown}")
-        else:
-            self.inputs.outside = self.inputs.outside or f"it reads more than files and variables: {shown}"
+    # Files
 
-    def _judge_yaml(self, value: Any) -> None:
-        for key, item in _walk(value):
-            self._judge_pair(key, item)
-            if isinstance(item, VaultText):
-                self.all_variables = self.all_variables or "an encrypted value"
-
-    def _judge_pair(self, key: str, item: Any) -> None:
-        name = key.rpartition(".")[2]
-        if name in ELSEWHERE or (name == "connection" and item == "local"):
-            self.inputs.outside = self.inputs.outside or f"a task runs on this machine ({key})"
-        if name.startswith("with_"):
-            self._judge_loop(name.removeprefix("with_"), key)
-        if PATH_KEY.search(name):
-            for text in _list_texts(item):
-                self._judge_path(key, text)
-
-    def _judge_loop(self, kind: str, key: str) -> None:
-        if kind not in LOOPS | FILES:
-            self.inputs.outside = self.inputs.outside or f"it reads more than files and variables: {key}"
-
-    def _judge_path(self, key: str, text: str) -> None:
-        if COMPOSED.search(text):
-            self._count_all(f"a path is put together: {key}: {_shorten(text)}")
-        elif not text.strip("./ "):
-            self._count_all(f"a whole folder is named: {key}: {text}")
-        elif text.startswith(("/", "~")) and (path := Path(text).expanduser()).exists():
-            self.inputs.files |= {str(found): found for found in _list_tree(path)}
-
-    def _count_all(self, why: str) -> None:
-        self.inputs.whole = self.inputs.whole or why
-
-    def _add_files(self) -> None:
-        fresh = [name for name in self.content if name not in self.inputs.files and self._is_named(name)]
-        for name in fresh:
-            path = self.content[name]
-            self.inputs.files[name] = path
-            if path.is_file() and path.stat().st_size <= LARGEST_TEXT:
-                data = path.read_bytes()
-                is_text = b"\0" not in data[:8192]
-                is_yaml = path.suffix in (".yml", ".yaml") and not path.match("files/*")
-                self.read(data.decode(errors="replace") if is_text else "", is_yaml=is_text and is_yaml)
+    def _add_named(self) -> None:
+        unlisted = {name: path for name, path in self.unlisted.items() if self._is_wanted_too(name)}
+        named = {name: path for name, path in self.content.items() if self._is_named(name)}
+        for name, path in {**named, **unlisted}.items():
+            self._add(name, path)
 
     def _is_named(self, name: str) -> bool:
-        if self.inputs.whole or ALWAYS.search(name):
-            return True
+        if name == self.own:  # what is run of it is the stage's own text, which the caller counts
+            return Path(name).name in self.reading.text
+        return bool(self.reading.whole or ALWAYS.search(name)) or self._is_in_text(name)
+
+    def _is_wanted_too(self, name: str) -> bool:
+        exact = rf"(?<![\w.-]){re.escape(Path(name).name)}(?![\w.-])"
+        is_named = re.search(exact, self.reading.text) is not None
+        folders = set(Path(name).parts[:-1]) & {"tests", "molecule"}
+        return self.reading.everything or is_named or any(map(self._names_folder, folders))
+
+    def _is_in_text(self, name: str) -> bool:
         parts = Path(name).parts
-        return parts[-1] in self.text or any(self._names_folder(part) for part in parts[:-1])
+        is_named = self._names_folder(parts[-1]) if parts[-1] in GENERIC else parts[-1] in self.reading.text
+        return is_named or any(self._names_folder(part) for part in parts[:-1])
 
     def _names_folder(self, name: str) -> bool:
+        if name not in self.reading.text:
+            return False
         quoted = re.escape(name)
         if name in GENERIC or name == "..":
-            return re.search(rf"[:=\s'\"/]{quoted}/?['\"]?\s*($|[,\]\n])", self.text) is not None
-        return re.search(rf"(?<![\w-]){quoted}(?![\w-])", self.text) is not None
+            return re.search(rf"[:=\s'\"/]{quoted}/?['\"]?\s*($|[,\]\n])", self.reading.text) is not None
+        return re.search(rf"(?<![\w-]){quoted}(?![\w-])", self.reading.text) is not None
+
+    def _add(self, name: str, path: Path) -> None:
+        """Count a file, folder or link, what a link leads to, and what a text names."""
+        if name in self.inputs.files:
+            return
+        self.inputs.files[name] = path
+        if path.is_symlink():
+            self._count_target(path)
+        elif path.is_file():
+            self._read_file(name, path)
+
+    def _count_target(self, link: Path) -> None:
+        target, project = Path(os.path.realpath(link)), self.play.project.resolve()
+        if project.is_relative_to(target):
+            self.reading.leave(f"a link leads to a folder around the project: {link.name}")
+        elif target.exists():
+            self._count(_list_bounded(target, self.reading))
+
+    def _count_absolute(self, text: str) -> None:
+        path = Path(text).expanduser()
+        if path.exists() or path.is_symlink():
+            self._count(_list_bounded(path, self.reading))
+
+    def _count(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self._add(os.path.relpath(path, self.play.project), path)
+
+    def _read_file(self, name: str, path: Path) -> None:
+        with path.open("rb") as file:
+            head = file.read(8192)
+            if b"\0" in head:
+                return
+            text = (head + file.read(LARGEST_TEXT)).decode(errors="replace")
+        if path.stat().st_size > LARGEST_TEXT:
+            self.reading.read_unreadable(text, f"{path.name} is too large to be read as a text")
+        if CODE_HERE.search(name):
+            self._judge_plugin(path, text)
+        self._read(text, path, name)
+
+    def _read(self, text: str, path: Path, name: str) -> None:
+        """Take a text into account; of YAML what it says, not its comments."""
+        parts = set(Path(name).parts[:-1])
+        ought = path.suffix in YAML or bool(parts & TASK_PARTS) or name == self.own
+        value, is_readable = _parse(text, path) if ought or path.suffix in ("", ".json") else (None, True)
+        if text.startswith(VAULT):
+            self._read_vault(path, parts)
+        elif isinstance(value, dict | list):
+            self.reading.read_yaml(value)
+        elif is_readable or not ought or parts & PLAIN_PARTS:
+            self.reading.read_template(text)
+        else:
+            self.reading.read_unreadable(text, f"{path.name} cannot be read as YAML")
+        self._add_upwards(text, path)
+
+    def _read_vault(self, path: Path, parts: set[str]) -> None:
+        why = f"{path.name} is encrypted"
+        self.reading.all_variables = self.reading.all_variables or why
+        if not parts & PLAIN_PARTS:
+            self.reading.count_all(why)
+        if parts & TASK_PARTS:
+            self.reading.leave(f"{why}, so that nobody knows what its tasks read")
+
+    def _add_upwards(self, text: str, path: Path) -> None:
+        """Count what a `../` path leads to, from wherever it may start."""
+        if "../" not in text or path == self.play.project / "ansible.cfg":
+            return
+        image, project = self.play.playbook.parent, self.play.project.resolve()
+        folders = {path.parent, path.parent.parent, image, self.play.project}
+        starts = [folder / start for folder in folders for start in STARTS]
+        for words in {found[0] for found in UPWARDS.finditer(text)}:
+            for start in starts:
+                # ansible-core, parsing/dataloader.py: some candidates go through links, others do not
+                for target in {Path(os.path.normpath(start / words)), Path(os.path.realpath(start / words))}:
+                    if os.path.lexists(target) and not project.is_relative_to(os.path.realpath(target)):
+                        self._count(_list_bounded(target, self.reading))
+
+    # Installed content
+
+    def _add_roles(self) -> None:
+        for role, folder in self.roles.items():
+            if self.reading.any_role or self._names_folder(role):
+                for path in list_tree(folder):
+                    self._add(f"role {role}/{os.path.relpath(path, folder)}", path)
+
+    def _add_collections(self) -> None:
+        words = set(WORD.findall(self.reading.text))
+        for name in [name for name in self.collections if name not in self.inputs.collections]:
+            if name in self.reading.text or self.reading.any_role or self.plugins[name] & words:
+                self._add_collection(name, self.collections[name])
+
+    def _add_collection(self, name: str, folder: Path) -> None:
+        self.inputs.collections[name] = digest_collection(folder)
+        if key := find_unknown_action(folder, self.reading.keys):
+            self.reading.leave(f"a plugin of {name} works on this machine ({key})")
+        if not (folder / "MANIFEST.json").is_file():
+            self._judge_code(folder)
+        self.reading.text += "\n" + "\n".join(list_needed(folder))
+        for kind in ("roles", "playbooks"):
+            for path in list_tree(folder / kind):
+                if path.is_file() and not path.is_symlink():
+                    self._add(f"collection {name}/{os.path.relpath(path, folder)}", path)
+
+    def _judge_code(self, folder: Path) -> None:
+        """Look at the plugins of a collection that nobody has published."""
+        for path in sorted((folder / "plugins").rglob("*.py")):
+            if CODE_HERE.search(f"plugins/{path.parent.name}/{path.name}"):
+                self._judge_plugin(path, path.read_text(encoding="utf-8", errors="replace"))
+
+    def _judge_plugin(self, path: Path, text: str) -> None:
+        if found := READS.search(text):
+            self.reading.leave(f"the plugin {path.name} reads more than it is given ({found[0]})")
+
+    # Variables
 
     def _add_variables(self) -> None:
-        words = set(WORD.findall(self.text))
+        words = set(WORD.findall(self.reading.text))
         for name, value in self.play.variables.items():
-            named = self.all_variables or name in words or name.startswith("ansible_")
-            if named and name not in self.inputs.variables:
+            named = self.reading.all_variables or name in words or name.startswith(("ansible_", "mitogen_"))
+            if name not in self.inputs.variables and (named or self._is_told(name)):
                 self.inputs.variables[name] = value
-                for text in _list_texts_deep(value):
-                    self.read(text, is_yaml=False)
-                    if "{{" in text:
-                        words |= set(WORD.findall(text))
+                self._read_variable(name, value)
+
+    def _is_told(self, name: str) -> bool:
+        """Tell whether a variable is in what the guest says of itself, and somebody reads that."""
+        return name in OF_THE_GUEST and OF_THE_GUEST[name].search(self.reading.text) is not None
+
+    def _read_variable(self, name: str, value: Any) -> None:
+        self.reading.read_yaml({name: value})
+        for item in _list_deep(value):
+            if isinstance(item, Secret):
+                self.reading.read_secret(name, item.reveal())
+            else:
+                text = item.text if isinstance(item, UnsafeText | VaultText) else item
+                self._add_upwards(text, self.play.playbook)
 
 
-def _walk(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key with its value, at any depth."""
+def _parse(text: str, path: Path) -> tuple[Any, bool]:
+    """Return what a YAML text says, and whether it is one."""
+    try:
+        return parse_document(text, path).value, True
+    except DefinitionError:
+        return None, False
+
+
+def _list_bounded(path: Path, reading: Reading) -> list[Path]:
+    """List a file or folder with all in it; not what nobody can have meant."""
+    found: list[Path] = []
+    for entry in list_tree(path) if path.is_dir() and not path.is_symlink() else [path]:
+        if len(found) == MOST_OUTSIDE:
+            reading.leave(f"a large folder outside of the project may be read: {path}")
+            return []
+        found.append(entry)
+    return found
+
+
+def _list_deep(value: Any) -> Iterator[str | Secret | UnsafeText | VaultText]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield str(key), item
-            yield from _walk(item)
+            yield str(key)
+            yield from _list_deep(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _walk(item)
-
-
-def _flatten(value: Any) -> Iterator[str]:
-    """Yield every key and every value as a line."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield f"{key}:"
-            yield from _flatten(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _flatten(item)
-    elif isinstance(value, UnsafeText | VaultText):
-        yield value.text
-    else:
-        yield str(value)
-
-
-def _list_texts(item: Any) -> Iterator[str]:
-    """Yield a text, or the texts of a list; what is in mappings has keys of its own."""
-    if isinstance(item, str):
-        yield item
-    elif isinstance(item, list | tuple):
-        for part in item:
-            yield from _list_texts(part)
-
-
-def _list_texts_deep(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _list_texts_deep(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _list_texts_deep(item)
-    elif isinstance(value, str):
+            yield from _list_deep(item)
+    elif isinstance(value, str | Secret | UnsafeText | VaultText):
         yield value
-    elif isinstance(value, Secret):
-        yield value.reveal()
-    elif isinstance(value, UnsafeText | VaultText):
-        yield value.text
-
-
-def _list_tree(path: Path) -> Iterator[Path]:
-    yield path
-    if path.is_dir() and not path.is_symlink():
-        for directory, folders, files in os.walk(path):
-            yield from (Path(directory, name) for name in [*folders, *files])
-
-
-def _shorten(text: str, start: int = 0, longest: int = 60) -> str:
-    line = text[start:].split("\n", 1)[0].strip()
-    return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -86,8 +86,17 @@ def is_current(layering: Layering) -> bool:
     """Tell whether the newest version is what a build would make."""
     if layering.current is None or not layering.keys:
         return False
+    return not any(layering.is_wanted_anew(index, _find_age(layering, index)) for index in range(len(layering.keys)))
+
+
+def _find_age(layering: Layering, index: int) -> float:
+    """Return since when a layer has been in the newest version: it may have been kept for long when that was made."""
+    if layering.current is None:
+        return layering.now
     made = layering.current.created.timestamp()
-    return not any(layering.is_wanted_anew(index, made) for index in range(len(layering.keys)))
+    own = [guest for guest in layering.cache if guest.image == layering.current.name]
+    kept = [one.since for guest in own for one in guest.checkpoints if one.key == layering.keys[index].key]
+    return min([made, *kept])
 
 
 def explain_layer(layering: Layering, index: int, start: Start) -> str:
@@ -104,8 +113,10 @@ def explain_layer(layering: Layering, index: int, start: Start) -> str:
     changed = compare_inputs(key, before)
     if changed:
         return _join(changed)
-    since = layering.current.created.timestamp() if layering.current else layering.now
-    return layering.is_wanted_anew(index, since) or "nothing has changed, but it is not kept on the node"
+    return (
+        layering.is_wanted_anew(index, _find_age(layering, index))
+        or "nothing has changed, but it is not kept on the node"
+    )
 
 
 def _join(changed: Sequence[str], shown: int = 3) -> str:

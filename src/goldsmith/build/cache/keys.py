@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, digest_json, render_canonical_json
-from goldsmith.base.errors import DefinitionError
+from goldsmith.base.errors import DefinitionError, Problem
 from goldsmith.base.files import describe_entry, write_atomic
-from goldsmith.base.secrets import Secret, find_secrets
+from goldsmith.base.secrets import Secret
+from goldsmith.build.play import TELLING
 from goldsmith.build.scripts import read_script
 from goldsmith.definition.image import Image
 from goldsmith.definition.source import UnsafeText, VaultText, parse_document
 from goldsmith.provision.inputs import Inputs, find_inputs
 from goldsmith.provision.play import Play
 from goldsmith.provision.stages import Stage
-from goldsmith.provision.tools import read_tool_versions
+from goldsmith.provision.tools import find_version, read_tool_versions
 
-REVISION = 1
+REVISION = 2
 """Of how layers are made; one more when that changes what is in them."""
 RECORDED = "layers"
 """Where a build record has the keys (`BuildRecord.extra`)."""
+LIBRARIES = ("jinja2", "pyyaml", "netaddr", "jmespath", "passlib", "libpass")
+"""What Ansible's templates and filters compute with on this machine."""
+AMBIGUOUS = re.compile(
+    r"(?m)\d{4}-\d\d?-\d\d?|(?:^|[{,])[\s-]*['\"]?([\d.+:_-]+|true|false|yes|no|on|off|null|~)['\"]?\s*:", re.IGNORECASE
+)
+"""Dates, and keys that are no text: the reader gives them as text, so that quoting them would seem to be no change."""
 BASE, BEFORE = "the base image", "the layer before"
 
 
@@ -65,31 +76,60 @@ def _make_key(stage: Stage, before: Mapping[str, str], secret: bytes) -> LayerKe
 
 def _describe_tools(play: Play) -> dict[str, str]:
     tools = {f"tool {name}": version for name, version in read_tool_versions().items() if name != "ansible-runner"}
+    libraries = {f"tool {name}": version for name in LIBRARIES if (version := find_version(name))}
     ours = digest_bytes(read_script("prepare.sh").encode())
-    return {**tools, "strategy": play.strategy, "goldsmith's preparation of guests": str(ours)}
+    return {**tools, **libraries, "strategy": play.strategy, "goldsmith's preparation of guests": str(ours)}
 
 
 def _describe_inputs(play: Play, found: Inputs, secret: bytes) -> dict[str, str]:
-    files = {f"file {name}": str(digest_json(describe_entry(path))) for name, path in found.files.items()}
-    variables = {f"variable {name}": _describe_value(value, secret) for name, value in found.variables.items()}
+    files = {f"file {_to_text(name)}": _describe_file(path, secret) for name, path in found.files.items()}
+    variables = {f"variable {name}": _describe_value(name, value, secret) for name, value in found.variables.items()}
+    collections = {f"collection {name}": str(digest) for name, digest in found.collections.items()}
     other = {"requirements.yml": str(digest_json(found.requirements))} if found.requirements else {}
-    return {"its playbook": str(_digest_text(play)), **files, **variables, **other}
+    return {"its playbook": str(_digest_text(play)), **files, **variables, **collections, **other}
+
+
+def _describe_file(path: Path, secret: bytes) -> str:
+    try:
+        entry = describe_entry(path)
+    except OSError as error:
+        raise DefinitionError([Problem(path, 0, f"cannot be read: {error.strerror}")]) from error
+    data = json.dumps(entry).encode()  # escapes what is no UTF-8 in the target of a link
+    return _digest_secret(data, secret) if TELLING.search(path.name) else str(digest_bytes(data))
+
+
+def _to_text(name: str) -> str:
+    """Return a file's name as text, whatever bytes it has; different names give different texts."""
+    return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+
+
+def _digest_secret(data: bytes, secret: bytes) -> str:
+    return "hmac-sha256:" + hmac.new(secret, data, hashlib.sha256).hexdigest()
 
 
 def _digest_text(play: Play) -> Digest:
     """Digest what a playbook says; comments and the place of lines are nothing that it says."""
     text = play.read_text()
+    if AMBIGUOUS.search(text):
+        return digest_bytes(text.encode())
     try:
         return digest_json(_to_plain(parse_document(text, play.playbook).value))
     except (DefinitionError, ValueError, TypeError):
         return digest_bytes(text.encode())
 
 
-def _describe_value(value: Any, secret: bytes) -> str:
+def _describe_value(name: str, value: Any, secret: bytes) -> str:
     data = render_canonical_json(_to_plain(value))
-    if any(True for _ in find_secrets([value])):
-        return "hmac-sha256:" + hmac.new(secret, data, hashlib.sha256).hexdigest()
-    return str(digest_bytes(data))
+    return _digest_secret(data, secret) if _is_telling(name, value) else str(digest_bytes(data))
+
+
+def _is_telling(name: str, value: Any) -> bool:
+    """Tell whether a value is secret, or a name in it tells that it may be."""
+    if isinstance(value, Mapping):
+        return TELLING.search(name) is not None or any(_is_telling(str(key), item) for key, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(_is_telling(name, item) for item in value)
+    return isinstance(value, Secret) or TELLING.search(name) is not None
 
 
 def _to_plain(value: Any) -> JsonValue:
@@ -103,7 +143,9 @@ def _to_plain(value: Any) -> JsonValue:
             return {"vault": value.text}
         case Mapping():
             return [[_to_plain(key), _to_plain(item)] for key, item in value.items()]
-        case list() | tuple() | set() | frozenset():
+        case set() | frozenset():
+            return {"list": [_to_plain(item) for item in sorted(value, key=repr)]}
+        case list() | tuple():
             return {"list": [_to_plain(item) for item in value]}
         case None | bool() | int() | float() | str():
             return value
@@ -139,6 +181,14 @@ def compare_inputs(now: LayerKey, before: LayerKey | None) -> list[str]:
     changed = [name for name, text in now.inputs.items() if before.inputs.get(name) != text]
     gone = [name for name in before.inputs if name not in now.inputs]
     return [*(_word(name, before, now) for name in changed), *(f"{name} is gone" for name in gone)]
+
+
+def find_changes(before: Sequence[LayerKey], now: Sequence[LayerKey]) -> list[str]:
+    """Return what has changed between two looks at the same layers: what is made of both belongs to neither's keys."""
+    if [key.name for key in before] != [key.name for key in now]:
+        return ["other layers are wanted"]
+    told = [text for one, other in zip(now, before, strict=True) for text in compare_inputs(one, other)]
+    return [text for text in dict.fromkeys(told) if not text.startswith(BEFORE)]
 
 
 def _word(name: str, before: LayerKey, now: LayerKey) -> str:
