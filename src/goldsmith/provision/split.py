@@ -32,6 +32,8 @@ TASK_KEYS = frozenset(
 )  # fmt: skip
 """What a task of the first part may have: nothing that is heard of later."""
 EVERYONE = ("all", "*")
+ODD_BREAKS = re.compile(r"[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""Line breaks about which YAML and Python differ."""
 BOUND = re.compile(r"\b(playbook_dir|ansible_play_\w+|ansible_run_tags|ansible_skip_tags)\b")
 """What tells a part from the whole."""
 
@@ -56,7 +58,7 @@ def split_playbook(file: Path) -> tuple[str, ...]:
 def _count_installing(document: Document, text: str) -> int:
     """Return how many tasks at the beginning only install packages; 0 where a division would not be safe."""
     plays = document.value
-    if not isinstance(plays, list) or not plays or BOUND.search(text):
+    if not isinstance(plays, list) or not plays or BOUND.search(text) or ODD_BREAKS.search(text):
         return 0
     if any(not isinstance(play, Mapping) or "hosts" not in play for play in plays):
         return 0

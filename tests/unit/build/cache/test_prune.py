@@ -16,11 +16,11 @@ NOW = 1e9
 DAY = 86400
 
 
-def make_guest(vmid: int, *ages: float, **values: Any) -> CacheGuest:
+def make_guest(vmid: int, *ages: float, image: str = "golden", **values: Any) -> CacheGuest:
     """A guest with layers of these ages, in days."""
     made = [int(NOW - age * DAY) for age in ages]
     found = tuple(Checkpoint(f"l{n}", Digest(f"sha256:{n}"), vmid, f"layer-{n}", at, 0) for n, at in enumerate(made))
-    return CacheGuest(vmid, "golden", found, **values)
+    return CacheGuest(vmid, image, found, **values)
 
 
 OLD = {902: "its newest layer is 31 days old", 903: "its newest layer is 11574 days old"}
@@ -53,15 +53,25 @@ def test_a_guest_is_as_old_as_its_newest_layer() -> None:
 
 
 def test_few_and_young_ones_stay() -> None:
-    guests = [make_guest(900 + number, 1) for number in range(MOST)]
+    guests = [make_guest(900 + number, 1, image=f"i{number}") for number in range(MOST)]
     assert plan_bounds(guests, now=NOW) == []
 
 
 def test_the_oldest_go_when_there_are_many() -> None:
-    guests = [make_guest(900 + number, number / 10) for number in range(MOST + 2)]
+    guests = [make_guest(900 + number, number / 10, image=f"i{number}") for number in range(MOST + 2)]
     told = plan_bounds(guests, now=NOW)
     assert [pruned.vmid for pruned in told] == [900 + MOST, 901 + MOST]
     assert told[0].reason == f"there are more than {MOST}"
+
+
+def test_of_two_guests_of_an_image_the_newer_stays() -> None:
+    guests = [
+        make_guest(900, 2),
+        make_guest(901, 1),
+        make_guest(902, 3, image="other"),
+        make_guest(903, 0, in_use=True),
+    ]
+    assert plan_bounds(guests, now=NOW) == [Pruned(900, "golden", "a newer one of the image is there")]
 
 
 def test_old_ones_go_whatever_their_number() -> None:
