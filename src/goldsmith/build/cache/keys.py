@@ -37,6 +37,8 @@ AMBIGUOUS = re.compile(
 )
 """Dates, and keys that are no text: the reader gives them as text, so that quoting them would seem to be no change."""
 BASE, BEFORE = "the base image", "the layer before"
+SEALING = "goldsmith's sealing"
+"""Comes after the last layer, and makes the version different when it changes."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,16 @@ def make_keys(stages: Sequence[Stage], base: Digest, secret: bytes) -> tuple[Lay
     :param secret: what digests of secrets are made with, so that nobody can guess those from a record.
     """
     keys: list[LayerKey] = []
-    for stage in stages:
+    for number, stage in enumerate(stages, start=1):
         before = {BASE: str(base)} if not keys else {BEFORE: str(keys[-1].key)}
-        keys.append(_make_key(stage, before, secret))
+        last = {SEALING: str(digest_bytes(read_script("seal.sh").encode()))} if number == len(stages) else {}
+        keys.append(_make_key(stage, {**before, **last}, secret))
     return tuple(keys)
 
 
-def _make_key(stage: Stage, before: Mapping[str, str], secret: bytes) -> LayerKey:
+def _make_key(stage: Stage, around: Mapping[str, str], secret: bytes) -> LayerKey:
     found = find_inputs(stage.play)
-    inputs = {**before, **_describe_tools(stage.play), **_describe_inputs(stage.play, found, secret)}
+    inputs = {**around, **_describe_tools(stage.play), **_describe_inputs(stage.play, found, secret)}
     key = digest_json({"revision": REVISION, "inputs": sorted(inputs.items())})
     return LayerKey(stage.name, key, inputs, found.outside, stage.installs_packages, stage.refresh_after)
 

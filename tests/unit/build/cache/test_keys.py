@@ -595,3 +595,13 @@ def test_a_playbook_in_parts_has_a_key_for_each(project: Project) -> None:
     project.write({PLAYBOOK: text.format("git", "a")})
     assert project.find_first_changed(lambda: project.write({PLAYBOOK: text.format("git", "b")})) == 1
     assert project.find_first_changed(lambda: project.write({PLAYBOOK: text.format("vim", "b")})) == 0
+
+
+def test_how_a_guest_is_sealed_is_in_the_last_key_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_layers(project)
+
+    def change() -> None:
+        own = module.read_script
+        monkeypatch.setattr(module, "read_script", lambda name: name if name == "seal.sh" else own(name))
+
+    assert project.find_first_changed(change) == len(project.keys()) - 1
