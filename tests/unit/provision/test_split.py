@@ -19,6 +19,8 @@ HEAD = "- hosts: all\n  become: true\n  tasks:\n"
 APT = "    - name: Tools\n      apt: {name: git}\n"
 OTHER = "    - name: Other\n      command: 'true'\n"
 
+USE_OURS = ("-e", f"ansible_python_interpreter={sys.executable}")
+
 
 def split(tmp_path: Path, text: str) -> tuple[str, ...]:
     file = tmp_path / "playbook.yml"
@@ -207,6 +209,7 @@ def run_ansible(folder: Path, texts: tuple[str, ...]) -> str:
             "local",
             "-i",
             "guest,",
+            *USE_OURS,
             folder / "run.yml",
         ]
         run(argv, env=build_environment({"ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}), timeout=120)
