@@ -27,20 +27,21 @@ FILES = {
     "files/plain": "1", "files/deep/er/page": "1", "files/conf/a.conf": "1", "files/go.sh": "#!/bin/sh\nexit 0\n",
     "files/parts/1": "1", "files/parts/2": "2", "files/table.csv": "k,v\n", "files/some.ini": "[s]\nk=v\n",
     "files/ansible.csv": "k\tv\n", "bare": "1", "templates/a.j2": "{% include 'b.j2' %}{% import 'c.j2' as c %}",
-    "templates/b.j2": "{{ lookup('file', '../../../assets/far') }}", "templates/c.j2": "{% macro m() %}{% endmacro %}",
+    "templates/b.j2": "{{ lookup('file', '../../../assets/asset_one') }}",
+    "templates/c.j2": "{% macro m() %}{% endmacro %}",
     "templates/odd_one.j2": "1", "vars/settings/one.yml": "one: 1", "vars/Debian.yml": "a: 1", "loose.yml": "b: 1",
     "tasks/more.yml": "- import_tasks: evenmore.yml\n", "tasks/evenmore.yml": "- ping:\n", "group_vars/all.yml": "c: 1",
     "host_vars/guest.yml": "d: 1", "filter_plugins/f.py": "class FilterModule:\n    def filters(self): return {}\n",
     "library/gadget.py": "#!/usr/bin/python\nprint('{\"changed\": false}')\n",
     "roles/near/tasks/main.yml": "- copy: {src: own, dest: '{{ out }}/own'}\n- include_vars: extra.yml\n"
-                                 "- template: {src: '{{ item }}', dest: '{{ out }}/'}\n  loop: [n.j2]\n",
+                                 "- template: {src: n.j2, dest: '{{ out }}/'}\n",
     "roles/near/files/own": "1", "roles/near/vars/extra.yml": "e: 1", "roles/near/templates/n.j2": "1",
     "roles/near/meta/main.yml": "dependencies: [far]", "roles/near/defaults/main.yml": "f: 1",
     "roles/near/meta/argument_specs.yml": "argument_specs: {main: {options: {}}}",
     "roles/near/handlers/main.yml": "- {name: h, ping: }\n", "roles/near/tasks/extra.yml": "- script: tool.sh\n",
-    "roles/near/files/tool.sh": "#!/bin/sh\n", "../common/data": "1", "../../assets/far": "1",
+    "roles/near/files/tool.sh": "#!/bin/sh\n", "../common/data": "1", "../../assets/asset_one": "1",
     "../common/tasks.yml": "- copy: {src: ../common/data, dest: '{{ out }}/'}\n",
-    "../../roles/far/tasks/main.yml": "- include_tasks: 'sub/{{ kind }}.yml'\n",
+    "../../roles/far/tasks/main.yml": "- include_tasks: sub/x.yml\n",
     "../../roles/far/tasks/sub/x.yml": "- ping:\n",
     "../../collections/ansible_collections/acme/tools/MANIFEST.json": "{\"collection_info\": {\"version\": \"1.0.0\"}}",
     "../../collections/ansible_collections/acme/tools/roles/site/tasks/main.yml":
@@ -66,7 +67,7 @@ NAMED = [
     "include_vars: {dir: vars/settings}",
     "import_tasks: tasks/more.yml",
     "include_tasks: {file: tasks/more.yml, apply: {tags: x}}",
-    "copy: {src: '{{ playbook_dir }}/../../assets/far', dest: '{{ out }}/'}",
+    "copy: {src: '{{ playbook_dir }}/../../assets/asset_one', dest: '{{ out }}/'}",
     "import_role: name=near tasks_from=extra",
     "import_role: {name: acme.tools.site}",
     "gadget:",
@@ -77,6 +78,7 @@ NAMED = [
 ]
 """What a text names as it is."""
 COMPOSED = [
+    "include_tasks: 'tasks/{{ kind }}.yml'",
     "copy: src=files/ dest={{out}}/",
     "copy: {src: '{{ item }}', dest: '{{ out }}/'}\n      loop: [plain, bare]",
     "copy: {src: '{{ item }}', dest: '{{ out }}/'}\n      with_fileglob: ['conf/*.conf']",
@@ -123,7 +125,12 @@ def check(root: Path, tasks: list[str], head: str) -> Inputs:
     text = "".join(f"    - {task}\n" for task in tasks)
     playbook = project / IMAGE / "playbook.yml"
     playbook.write_text(f"- {head}\n  gather_facts: false\n  tasks:\n{text}- import_playbook: other.yml\n")
-    variables = {"out": f"{root}/out", "kind": "x", "lazy": "{{ lookup('file', 'plain') }}", "named": "../common/data"}
+    variables = {
+        "out": f"{root}/out",
+        "kind": "more",
+        "lazy": "{{ lookup('file', 'plain') }}",
+        "named": "../common/data",
+    }
     opened = list_opened(root, playbook, ["-e", f"@{_write_variables(root, variables)}"])
     inputs = find_inputs(Play(playbook, project, variables))
     counted = {path.resolve() for path in inputs.files.values()} | {playbook}
