@@ -92,10 +92,20 @@ def _join(parts: list[tuple[str, list[str], str]]) -> str:
     return "".join(head + "".join(tasks) + tail for head, tasks, tail in parts)
 
 
+ANY_PLAY = st.tuples(HEADS, TASKS.filter(bool), TAILS)
+INSTALLING = TASKS.map(
+    lambda tasks: [APT, *(task for task in tasks if "apt: {name" in task and "register" not in task)]
+)
+DIVISIBLE_PLAY = st.tuples(
+    st.sampled_from([HEAD, "-\n  hosts: all\n  tasks:\n", "- hosts: '*'\n  gather_facts: true\n  tasks:\n"]),
+    st.builds(lambda first, rest: [*first, *rest], INSTALLING, TASKS),
+    TAILS,
+)
 PLAYBOOKS = st.builds(
-    lambda begin, plays: begin + _join(plays),
+    lambda begin, first, later: begin + _join([first, *later]),
     BEGINNINGS,
-    st.lists(st.tuples(HEADS, TASKS.filter(bool), TAILS), min_size=1, max_size=3),
+    ANY_PLAY | DIVISIBLE_PLAY,
+    st.lists(ANY_PLAY, max_size=2),
 )
 
 
