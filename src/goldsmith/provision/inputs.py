@@ -48,8 +48,8 @@ STARTS = ("", "files", "templates", "vars", "tasks", "handlers")
 """Folders beside a playbook or in a role that a relative path may start from (ansible-core, parsing/dataloader.py)."""
 UPWARDS = re.compile(r"(?:\.\.?/+)*\.\./[^\s'\"{}\[\]|,;]+")
 OF_THE_GUEST = {
-    "template_name": re.compile(r"\b(inventory_)?hostname|nodename|fqdn|ansible_play_(hosts|batch)|\bgroups\b"),
-    "temp_hostname": re.compile(r"\b(inventory_)?hostname|nodename|fqdn|ansible_play_(hosts|batch)|\bgroups\b"),
+    "template_name": re.compile(r"\b(inventory_)?hostname|nodename|fqdn|ansible_play_(hosts|batch)|\bgroups\s*[\[.]"),
+    "temp_hostname": re.compile(r"\b(inventory_)?hostname|nodename|fqdn|ansible_play_(hosts|batch)|\bgroups\s*[\[.]"),
     "temp_ip_address": re.compile(r"ipv4|ip_addresses|ansible_host\b|interfaces|ansible_eth"),
 }
 """Variables that are in what the guest says of itself, by which of its words."""

@@ -44,7 +44,8 @@ COMPOSED = re.compile(r"\{\{|\{%|[*?\[]")
 UP_AND_ON = re.compile(r"\.\./*(\{\{|\{%|[*?\[]|$)")
 """A path out of a folder to nobody knows where."""
 WHOLE_FOLDER = re.compile(r"\{\{\s*(playbook_dir|role_path)\s*\}\}[./\s]*\Z")
-AT_HOME = re.compile(r"\{\{\s*(playbook_dir|role_path)\s*\}\}")
+AT_HOME = re.compile(r"\A\{\{\s*(playbook_dir|role_path)\s*\}\}")
+"""What begins a path in the content; what is named after it is found as any other name."""
 REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
 ENVIRONMENT = re.compile(r"\$\w|\$\{")
 PAIR = re.compile(r"(?<![\w{.])(\w+)=(\"[^\"]*\"|'[^']*'|(?:\{\{.*?\}\}|\S)+)")
@@ -60,7 +61,7 @@ OWN_MARKS = re.compile(r"#jinja2:|\b(block|variable|comment)_(start|end)_string\
 """A template that is not written with braces."""
 LOOKUP = re.compile(r"\b(?:lookup|query|q)\s*\(\s*(?:(['\"])([\w.]+)\1)?\s*,?\s*([^)]*)")
 RENAMED = re.compile(r"=\s*(lookup|query|q)\s*[-+%},)]")
-LITERALS = re.compile(r"\s*((['\"])(?:(?!\2)[^{}])*\2\s*(,\s*|$))*\Z")
+LITERALS = re.compile(r"\s*((?:\w+\s*=\s*)?(['\"])(?:(?!\2)[^{}])*\2\s*(,\s*|$))*\Z")
 ALL_VARIABLES = re.compile(r"\bhostvars\b|\bvars\b(?!\s*:|/|\w|\.ya?ml\b)|\bvarnames\b")
 _TESTS = r"(?:is_)?(?:file|exists|dir|directory|link|link_exists|mount|same_file|samefile|abs)"
 _FILTERS = r"(?:fileglob|realpath|expandvars|expanduser|relpath)"
@@ -255,7 +256,7 @@ class Reading:
             self.count_all(f"a whole folder is named: {shown}")
         if UP_AND_ON.search(text):
             self.leave(f"a path leads out of its folder, and nobody knows where: {shown}")
-        if COMPOSED.search(text):
+        if COMPOSED.search(AT_HOME.sub("", text)):
             self._judge_composed(text, shown)
         elif text.startswith(("/", "~")):
             self.paths.add(text)

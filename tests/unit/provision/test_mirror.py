@@ -41,6 +41,8 @@ TEXT = """
           - role == 'inside'
 """
 
+USE_OURS = ("-e", f"ansible_python_interpreter={sys.executable}")
+
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
@@ -59,7 +61,19 @@ def private(tmp_path: Path) -> Path:
 
 
 def run_ansible(play: Play, playbook: Path) -> None:
-    argv: list[Argument] = [sys.executable, "-P", "-m", "ansible", "playbook", "-c", "local", "-i", "guest,", playbook]
+    argv: list[Argument] = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ansible",
+        "playbook",
+        "-c",
+        "local",
+        "-i",
+        "guest,",
+        *USE_OURS,
+        playbook,
+    ]
     given = {"ANSIBLE_HOME": str(playbook.parent / "home"), "ANSIBLE_ROLES_PATH": str(play.project / "roles")}
     run(argv, env=build_environment(given), cwd=play.project, timeout=120)
 

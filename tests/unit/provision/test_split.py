@@ -19,6 +19,8 @@ HEAD = "- hosts: all\n  become: true\n  tasks:\n"
 APT = "    - name: Tools\n      apt: {name: git}\n"
 OTHER = "    - name: Other\n      command: 'true'\n"
 
+USE_OURS = ("-e", f"ansible_python_interpreter={sys.executable}")
+
 
 def split(tmp_path: Path, text: str) -> tuple[str, ...]:
     file = tmp_path / "playbook.yml"
@@ -90,10 +92,20 @@ def _join(parts: list[tuple[str, list[str], str]]) -> str:
     return "".join(head + "".join(tasks) + tail for head, tasks, tail in parts)
 
 
+ANY_PLAY = st.tuples(HEADS, TASKS.filter(bool), TAILS)
+INSTALLING = TASKS.map(
+    lambda tasks: [APT, *(task for task in tasks if "apt: {name" in task and "register" not in task)]
+)
+DIVISIBLE_PLAY = st.tuples(
+    st.sampled_from([HEAD, "-\n  hosts: all\n  tasks:\n", "- hosts: '*'\n  gather_facts: true\n  tasks:\n"]),
+    st.builds(lambda first, rest: [*first, *rest], INSTALLING, TASKS),
+    TAILS,
+)
 PLAYBOOKS = st.builds(
-    lambda begin, plays: begin + _join(plays),
+    lambda begin, first, later: begin + _join([first, *later]),
     BEGINNINGS,
-    st.lists(st.tuples(HEADS, TASKS.filter(bool), TAILS), min_size=1, max_size=3),
+    ANY_PLAY | DIVISIBLE_PLAY,
+    st.lists(ANY_PLAY, max_size=2),
 )
 
 
@@ -207,6 +219,7 @@ def run_ansible(folder: Path, texts: tuple[str, ...]) -> str:
             "local",
             "-i",
             "guest,",
+            *USE_OURS,
             folder / "run.yml",
         ]
         run(argv, env=build_environment({"ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}), timeout=120)

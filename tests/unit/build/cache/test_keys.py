@@ -313,7 +313,7 @@ def test_a_variable_that_a_layer_can_read_is_in_its_key(
 
 
 def test_a_variable_that_nothing_names_is_in_no_key(project: Project) -> None:
-    write_layers(project, second=task("debug: {var: word}"))
+    write_layers(project, second=task("debug: {var: word}") + task("user: {name: me, groups: [sudo]}"))
     project.variables = {"word": 1, "sword": 1, "template_name": "a", "temp_ip_address": "a"}
     for name in ("sword", "template_name", "temp_ip_address"):
         assert project.find_first_changed(partial(project.variables.update, {name: "b"})) is None
