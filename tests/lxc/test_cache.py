@@ -196,3 +196,20 @@ def test_where_the_storage_makes_no_snapshots_nothing_is_kept(workshop: Workshop
     workshop.build()
     assert cache.list_cache(workshop.site) == []
     assert not workshop.build().is_new
+
+
+def test_what_is_edited_while_a_build_runs_is_never_taken_for_what_was_built(
+    workshop: Workshop, make_guest: Guests
+) -> None:
+    def edit(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "keep layer one":
+            write(workshop, three="edited")
+
+    workshop.listeners.append(edit)
+    workshop.build()
+    workshop.listeners.remove(edit)
+    assert list_ran(workshop) == ["one", "two", "three"]
+    assert cache.list_cache(workshop.site) == []
+    edited = workshop.build()
+    assert list_ran(workshop) == ["one", "two", "three"]
+    assert look(edited, make_guest)["three"] == "edited"

@@ -15,7 +15,7 @@ from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import GuestError
 from goldsmith.base.events import Events, LogLine
-from goldsmith.build.cache.keys import LayerKey, ensure_secret, make_keys
+from goldsmith.build.cache.keys import LayerKey, ensure_secret, find_changes, make_keys
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site
 from goldsmith.build.guest import TempGuest
@@ -80,6 +80,12 @@ class Build:
                 hint="run the command again",
             )
         return keys
+
+    def find_changes(self) -> list[str]:
+        """Return what of the layers' inputs has changed since their keys were made: somebody edits while we build."""
+        return find_changes(
+            self.keys, make_keys(self.plan.stages, self.base_digest.result(), ensure_secret(self.image))
+        )
 
     @property
     def seconds(self) -> float:

@@ -94,7 +94,7 @@ def make_record(build: Build) -> BuildRecord:
         build_id=build.journal.run_id,
         node_kind=build.site.kind,
         node_version=build.site.version,
-        extra={RECORDED: describe_keys(build.keys)},
+        extra={} if build.find_changes() else {RECORDED: describe_keys(build.keys)},
     )
 
 

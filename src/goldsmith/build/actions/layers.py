@@ -86,8 +86,13 @@ def copy_guest(step: CopyGuest, build: Build) -> str:
 def keep_layer(step: KeepLayer, build: Build) -> str:
     """Stop the guest, make a snapshot of it, and start it again for the next layer.
 
-    Where the node makes none (its storage is full, say), the build goes on without.
+    Where the node makes none (its storage is full, say), the build goes on without; likewise where something that the
+    layers are made of was changed meanwhile, for nobody can tell what of it has been used.
     """
+    if changes := build.find_changes():
+        told = f"layer {step.layer} is not kept: {changes[0]} while it was built"
+        build.events.emit(Notice(message=told, level="warning"))
+        return "not kept"
     since = build.plan.since if build.plan.since is not None else int(build.started.timestamp())
     stop_guest(StopGuest(reason=step.reason), build)
     try:

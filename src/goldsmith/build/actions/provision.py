@@ -10,7 +10,8 @@ from goldsmith.provision.playbook import run_playbook
 
 
 def provision(step: Provision, build: Build) -> str:
-    """Run a layer's playbook on the guest."""
+    """Run a layer's playbook on the guest. Before the first one, the keys are made of what is there now."""
+    _ = build.keys
     play = build.plan.stages[step.index].play
     log = build.log.with_name(f"{build.log.stem}-{step.layer}{build.log.suffix}") if step.layer else build.log
     outcome = run_playbook(play, build.guest.target, events=build.events, log=log)
