@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd sudo \
             openssh-client debian-archive-keyring git
 .DEFAULT_GOAL := help
-.PHONY: help install lxc-image lxc-image-check lxc-test images check test test-lxc test-contract test-journey
+.PHONY: help install lxc-image lxc-image-check lxc-test images check test test-slow test-lxc test-contract test-journey
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -47,7 +47,10 @@ check: install ## The fast suite: format, lint, types, import contracts, unit te
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto -q tests/unit
+	$(BIN)/pytest -n auto -q -m "not slow" tests/unit
+
+test-slow: install ## Unit tests that take longer: other tools, real Ansible, many processes that are killed
+	$(BIN)/pytest -n auto -q -m slow tests/unit
 
 test-contract: install ## Our client against fakepve and the embedded node (root)
 	$(SUDO) $(BIN)/pytest tests/contract
@@ -58,4 +61,4 @@ test-lxc: install ## The embedded node with real containers (root)
 test-journey: install ## The command line from end to end (root)
 	$(SUDO) $(BIN)/pytest tests/journey
 
-test: $(VENV)/.test-packages check test-contract test-lxc test-journey ## Every test; needs root or sudo
+test: $(VENV)/.test-packages check test-slow test-contract test-lxc test-journey ## Every test; needs root or sudo

@@ -9,6 +9,7 @@ import pytest
 from goldsmith.base.errors import Interrupted, PlaybookFailed
 from goldsmith.base.events import Event, StepStarted
 from goldsmith.build.cache import guests as cache
+from goldsmith.build.facts import Site
 from goldsmith.build.journal import Entry, Journal
 from goldsmith.build.run import Built
 from tests.lxc.guests import Guests, RunningNode
@@ -32,10 +33,15 @@ def workshop(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with open_site(node) as site:
         made = Workshop(tmp_path_factory.mktemp("project"), site)
         write(made)
+        drop_layers(site)  # those of other tests
         yield made
-        for guest in site.pve.list_guests():
-            if cache.TAGS[1] in guest.tags:
-                cache.drop_guest(site, guest.vmid)
+        drop_layers(site)
+
+
+def drop_layers(site: Site) -> None:
+    for guest in site.pve.list_guests():
+        if cache.TAGS[1] in guest.tags:
+            cache.drop_guest(site, guest.vmid)
 
 
 def write(workshop: Workshop, name: str = "golden", **texts: str) -> None:

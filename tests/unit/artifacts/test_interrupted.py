@@ -124,6 +124,7 @@ def test_killed_between_two_steps(repository: Repository, start: Start, word: by
     check_whole(repository, count)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(repository: Repository, start: Start) -> None:
     outcomes = set()
     for step in range(16):

@@ -130,6 +130,7 @@ def grow(root: Path, entries: list[Entry]) -> dict[bytes, dict[str, Any]]:
     return describe_tree(root)
 
 
+@pytest.mark.slow
 @given(st.lists(ENTRIES, max_size=25))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_tree_comes_back(entries: list[Entry]) -> None:

@@ -122,6 +122,7 @@ def podman() -> Iterator[list[str]]:
         subprocess.run(["umount", f"{folder}/storage/overlay"], check=False, capture_output=True)
 
 
+@pytest.mark.slow
 def test_podman_sees_the_same_tree(repository: Repository, tree: Path, tmp_path: Path, podman: list[str]) -> None:
     """It keeps layers apart and mounts them over one another: folders are those of the last layer."""
     version = put_tree(repository, tree, tmp_path / "dump")

@@ -271,6 +271,7 @@ run_prune(repository, plan)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_every_change_of_a_file_while_it_prunes(repository: Repository) -> None:
     root = Path(__file__).parents[3]
     environment = {"PYTHONPATH": f"{root}/src:{root}"}
@@ -290,6 +291,7 @@ def test_killed_at_every_change_of_a_file_while_it_prunes(repository: Repository
     assert step > 15, "hardly anything was changed: the test proves nothing"
 
 
+@pytest.mark.slow
 def test_writers_readers_and_pruners_in_many_processes(repository: Repository) -> None:
     root = Path(__file__).parents[3]
     environment = {"PYTHONPATH": f"{root}/src:{root}"}

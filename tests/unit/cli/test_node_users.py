@@ -139,6 +139,7 @@ def test_a_killed_server_is_started_again(settings: NodeSettings, state: Path) -
         assert find_node(settings.state) is None
 
 
+@pytest.mark.slow
 def test_many_builds_at_once_never_lose_it(settings: NodeSettings, state: Path, tmp_path: Path) -> None:
     """Each of two processes comes and goes as it likes; none ever stands without a node."""
     settings.state.mkdir(parents=True)

@@ -78,6 +78,7 @@ def run_ansible(play: Play, playbook: Path) -> None:
     run(argv, env=build_environment(given), cwd=play.project, timeout=120)
 
 
+@pytest.mark.slow
 def test_ansible_finds_the_same_from_the_mirror_as_from_the_folder(play: Play, private: Path) -> None:
     before = sorted(play.project.rglob("*"))
     run_ansible(play, place_playbook(replace(play, text=TEXT), private))

@@ -226,6 +226,7 @@ def run_ansible(folder: Path, texts: tuple[str, ...]) -> str:
     return result.read_text()
 
 
+@pytest.mark.slow
 def test_ansible_finds_the_same_tasks_in_the_parts(tmp_path: Path) -> None:
     text = (
         f"---\n{HEAD}{APT}    - package:\n        name: vim\n      when: |\n        true\n{OTHER}"
@@ -239,6 +240,7 @@ def test_ansible_finds_the_same_tasks_in_the_parts(tmp_path: Path) -> None:
     assert [task for part in parts for task in list_tasks(tmp_path, part)] == whole
 
 
+@pytest.mark.slow
 def test_the_parts_do_what_the_whole_does(tmp_path: Path) -> None:
     """The installing is skipped, for it would change this machine; its order is Ansible's affair, see the lists."""
     say = f"    - shell: echo {{{{ word }}}} {{{{ n }}}} >> {tmp_path}/result\n      vars: {{n: %s}}\n"
