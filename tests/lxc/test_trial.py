@@ -129,6 +129,7 @@ def test_a_guest_that_never_lets_anybody_in_gives_its_console_and_journal(
 
 
 HANGING = """
+import time
 
 def test_that_ends(host):
     assert host.file("/etc/debian_version").exists
