@@ -219,3 +219,16 @@ def test_what_is_edited_while_a_build_runs_is_never_taken_for_what_was_built(
     edited = workshop.build()
     assert list_ran(workshop) == ["one", "two", "three"]
     assert look(edited, make_guest)["three"] == "edited"
+
+
+def test_an_image_that_names_its_address_is_not_in_its_own_way(workshop: Workshop) -> None:
+    assert workshop.site.network is not None
+    address = workshop.site.network.address_of(77)
+    with (workshop.directory / "vars.yml").open("a") as file:
+        file.write(f"temp_ip_address: {address}\n")
+    workshop.build()
+    (workshop.directory / "one.yml").write_text(LAYER.format(name="one", text="changed"))
+    list_ran(workshop)
+    workshop.build()
+    assert list_ran(workshop) == ["one", "two", "three"]
+    assert workshop.find_leftovers() == []

@@ -14,6 +14,8 @@ from goldsmith.pve.guests import Guest
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.storage import Storage
 
+CACHE_TAG = "goldsmith-cache"
+"""Of guests that keep finished layers; see `cache.guests`."""
 POOL = range(900, 1000)
 """The vmids from which one is chosen where none is given."""
 
@@ -134,9 +136,13 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
 
 
 def _read_addresses(site: Site, guests: Iterable[Guest]) -> Iterable[IPv4Address]:
-    """Collect the fixed addresses of all containers that we may see."""
+    """Collect the fixed addresses of all containers that we may see.
+
+    One that only keeps finished layers does not count while it is stopped: it would keep an image that names its
+    address from being built again, and from being tested.
+    """
     for guest in guests:
-        if guest.kind == "lxc":
+        if guest.kind == "lxc" and (guest.running or CACHE_TAG not in guest.tags):
             for net in site.pve.node(guest.node).guests.get_config(guest.vmid).nets.values():
                 if net.address is not None:
                     yield net.address.ip

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import ApiFailed
-from goldsmith.build.facts import Site
+from goldsmith.build.facts import CACHE_TAG, Site
 from goldsmith.build.journal import MARK, render_mark
 from goldsmith.pve.containers import ContainerConfig
 
-TAGS = ("goldsmith", "goldsmith-cache")
+TAGS = ("goldsmith", CACHE_TAG)
 OWNER = "goldsmith layers of "
 SNAPSHOT = "layer-"
 KEY, SINCE = "key ", "since "
