@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from goldsmith.base.errors import PveError
 from goldsmith.build.base import is_version
+from goldsmith.build.guest import has_answer
 from goldsmith.pve.client import NodeApi, Pve
 from goldsmith.pve.guests import Guest
 from goldsmith.pve.shell import Shell
@@ -98,6 +100,9 @@ class NodeFacts(GuestFacts):
     template_directory: PurePosixPath
 
 
+Facts = TypeVar("Facts", bound=GuestFacts)
+
+
 def find_base_storage(base: str, storage: str) -> str:
     """Return where a base image is looked for: in the storage that its volume id names, else in the image's own."""
     named, colon, _ = base.partition(":")
@@ -146,6 +151,16 @@ def _read_addresses(site: Site, guests: Iterable[Guest]) -> Iterable[IPv4Address
             for net in site.pve.node(guest.node).guests.get_config(guest.vmid).nets.values():
                 if net.address is not None:
                     yield net.address.ip
+
+
+def note_answering(facts: Facts, wanted: IPv4Interface | None) -> Facts:
+    """Return facts in which a wanted address counts as taken when some machine answers there.
+
+    A node knows its guests, and not the other machines around.
+    """
+    if wanted is None or not has_answer(str(wanted.ip)):
+        return facts
+    return replace(facts, addresses=facts.addresses | {wanted.ip})
 
 
 def choose_dump_storage(storages: Iterable[Storage], preferred: str) -> Storage:

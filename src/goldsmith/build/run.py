@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +21,7 @@ from goldsmith.build.cache.prune import bound_cache
 from goldsmith.build.cache.read import read_layering
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import ensure_build_key, ensure_credentials, has_credentials
-from goldsmith.build.facts import Site, read_facts
-from goldsmith.build.guest import has_answer
+from goldsmith.build.facts import Site, note_answering, read_facts
 from goldsmith.build.journal import open_journal
 from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
 from goldsmith.build.play import read_stages
@@ -101,9 +100,7 @@ def look_and_plan(
     """
     layering = read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=wishes.refresh)
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
-    wanted = image.variables.temp_ip_address
-    if wanted is not None and has_answer(str(wanted.ip)):  # the node knows its guests, not the other machines around
-        facts = replace(facts, addresses=facts.addresses | {wanted.ip})
+    facts = note_answering(facts, image.variables.temp_ip_address)
     return plan_build(image, facts, layering, reserved=reserved, keep=wishes.keep)
 
 

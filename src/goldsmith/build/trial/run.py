@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.errors import GoldsmithError, Interrupted, NotOurs
+from goldsmith.base.errors import GoldsmithError, Interrupted
 from goldsmith.base.events import Events, Notice
 from goldsmith.build.credentials import ensure_credentials
-from goldsmith.build.facts import Site, read_guest_facts
-from goldsmith.build.guest import TempGuest, has_answer
+from goldsmith.build.facts import Site, note_answering, read_guest_facts
+from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import Kind, open_journal
 from goldsmith.build.plan import NOTHING_RESERVED
 from goldsmith.build.play import make_play
@@ -166,13 +166,7 @@ def prepare_trial(subject: Subject, around: Surrounding, *, at_once: int) -> Tri
     """
     image, site = subject.image, subject.site
     sweep_orphans(site, around.state, around.events.about(str(subject.version)))
-    wanted = image.variables.temp_ip_address
-    if wanted is not None and has_answer(str(wanted.ip)):  # the node knows its guests, not the other machines around
-        raise NotOurs(
-            f"temp_ip_address {wanted.ip} belongs to another guest of {site.node.name}, or machine; it is not touched",
-            hint=f"choose another in {image.vars_file}, or leave it out",
-        )
-    facts = read_guest_facts(site)
+    facts = note_answering(read_guest_facts(site), image.variables.temp_ip_address)
     return plan_trial(image, subject.version, facts, subject.groups, at_once=at_once, reserved=around.reserved)
 
 
