@@ -28,8 +28,9 @@ from goldsmith.base.errors import (
     TaskFailed,
 )
 from goldsmith.base.secrets import Secret
+from goldsmith.pve import auth
 from goldsmith.pve.client import Pve, open_pve
-from goldsmith.pve.connection import Connection
+from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
 from goldsmith.pve.tasks import TaskTimedOut
@@ -85,8 +86,93 @@ def test_a_wrong_token_secret(fakepve: FakePve, open_fake: Open) -> None:
 
 def test_a_second_factor_is_explained(fakepve: FakePve, open_fake: Open) -> None:
     fakepve.tfa = True
-    with pytest.raises(AuthenticationFailed, match="second factor: use an API token"):
+    with pytest.raises(AuthenticationFailed, match="second factor: set PROXMOX_API_TOTP"):
         open_fake().version()
+
+
+class SecondFactor:
+    """Judges passwords of a fake as PVE::AccessControl does: a code answers a challenge, a ticket needs none."""
+
+    def __init__(self, fake: FakePve, code: str) -> None:
+        self.fake, self.code = fake, code
+        self.judge: Callable[[str, str], bool] = fake.check_password
+        self.seen: list[str] = []
+
+    def __call__(self, user: str, password: str) -> bool:
+        kind = password.partition(":")[0] if ":" in password else "password"
+        self.seen.append(kind)
+        self.fake.tfa = kind == "password"
+        if kind == "totp":
+            return password == f"totp:{self.code}" and b"tfa-challenge" in self.fake.requests[-1][2]
+        return kind == "PVE" or self.judge(user, password)
+
+
+def test_a_code_of_the_moment_opens_the_door(
+    fakepve: FakePve, open_fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is asked for once: from then on a ticket is renewed by the one before it."""
+    fakepve.check_password = factor = SecondFactor(fakepve, "271828")
+    pve = open_fake(second_factor=lambda: Secret("271828"))
+    assert pve.version().major >= 8
+    monkeypatch.setattr(auth, "RENEW_AFTER", 0.0)
+    assert pve.version().major >= 8
+    assert (factor.seen[:2], set(factor.seen[2:])) == (["password", "totp"], {"PVE"})
+
+
+def test_a_wrong_code_is_refused(fakepve: FakePve, open_fake: Open) -> None:
+    fakepve.check_password = SecondFactor(fakepve, "271828")
+    with pytest.raises(AuthenticationFailed, match="refuses root@pam") as refused:
+        open_fake(second_factor=lambda: Secret("314159")).version()
+    assert "314159" not in str(refused.value)
+
+
+# --- several nodes of one cluster
+
+
+def find_closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_another_node_is_asked_where_one_is_down(fakepve: FakePve, open_fake: Open) -> None:
+    """For writes too: nothing was sent to the one that is down."""
+    living = Endpoint(fakepve.host, fakepve.port)
+    pve = open_fake(host="127.0.0.1", port=find_closed_port(), others=(living,))
+    create(pve, 100)
+    assert pve.node("pve1").guests.find_guest(100)
+    assert pve.endpoint == living
+
+
+def test_each_node_is_recognised_by_its_own_certificate(fakepve: FakePve, open_fake: Open) -> None:
+    pin = find_shown_fingerprint(Endpoint(fakepve.host, fakepve.port))
+    for fingerprint, good in ((pin, True), (":".join(["AB"] * 32), False)):
+        other = Endpoint(fakepve.host, fakepve.port, fingerprint)
+        pve = open_fake(None, host="127.0.0.1", port=find_closed_port(), others=(other,))
+        if good:
+            assert pve.version().major >= 8
+            continue
+        with pytest.raises(CertificateError):
+            pve.version()
+
+
+def test_all_that_are_down_are_named(open_fake: Open) -> None:
+    first, second = find_closed_port(), find_closed_port()
+    pve = open_fake(host="127.0.0.1", port=first, others=(Endpoint("127.0.0.1", second),))
+    with pytest.raises(NodeUnreachable) as failed:
+        pve.version()
+    said = f"{failed.value.message}\n{failed.value.detail}"
+    assert f":{first}: " in said
+    assert f":{second}: " in said
+
+
+def test_a_write_that_was_sent_is_not_sent_elsewhere(fakepve: FakePve, open_fake: Open) -> None:
+    pve = open_fake(others=(Endpoint(fakepve.host, fakepve.port),))
+    pve.version()
+    fakepve.flaky_network(drop_rate=1.0)
+    before = len(fakepve.requests)
+    with pytest.raises(NodeUnreachable):
+        pve.node("pve1").guests.create_container(spec(100))
+    assert len([request for request in fakepve.requests[before:] if request[0] == "POST"]) <= 1
 
 
 def test_a_dead_ticket_is_replaced(fakepve: FakePve, open_fake: Open) -> None:
@@ -137,7 +223,7 @@ def test_a_certificate_nobody_vouches_for(fakepve: FakePve, open_fake: Open) -> 
     pve = open_fake(None)
     with pytest.raises(CertificateError, match="not trusted") as refused:
         pve.version()
-    shown = find_shown_fingerprint(pve.connection)
+    shown = find_shown_fingerprint(pve.connection.endpoints[0])
     assert shown is not None
     assert shown in refused.value.detail
     assert fakepve.requests == []

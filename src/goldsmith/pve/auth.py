@@ -15,8 +15,8 @@ from requests.cookies import RequestsCookieJar
 
 from goldsmith.pve.connection import Connection
 
-RENEW_AFTER = 3600.0
-"""Seconds; a ticket is good for two hours (PVE 8.4)."""
+RENEW_AFTER, LIFETIME = 3600.0, 7200.0 - 60
+"""Seconds; a ticket is good for two hours (PVE 8.4), and our clock need not be the node's."""
 Timeout = tuple[float, float]
 """Seconds to connect, seconds without a byte."""
 
@@ -41,8 +41,9 @@ class NoAuth(AuthBase):
 class TokenAuth(AuthBase):
     """An API token: nothing to fetch, nothing to renew."""
 
-    def __init__(self, connection: Connection, verify: bool | str, timeout: Timeout) -> None:
-        self.verify_ssl, self.timeout = verify, timeout
+    def __init__(self, connection: Connection, timeout: Timeout) -> None:
+        self.verify_ssl: bool | str = True
+        self.timeout = timeout
         self._name = f"{connection.token_user}!{connection.token_name}"
         self._secret = connection.token_secret
 
@@ -61,11 +62,12 @@ class TokenAuth(AuthBase):
 
 
 class PasswordAuth(AuthBase):
-    """A ticket, fetched by `login` at the first call that needs one."""
+    """A ticket, fetched by `log_in` at the first call that needs one, and by `renew` before it dies."""
 
-    def __init__(self, login: Callable[[], Ticket], verify: bool | str, timeout: Timeout) -> None:
-        self.verify_ssl, self.timeout = verify, timeout
-        self._login = login
+    def __init__(self, log_in: Callable[[], Ticket], renew: Callable[[Ticket], Ticket], timeout: Timeout) -> None:
+        self.verify_ssl: bool | str = True
+        self.timeout = timeout
+        self._log_in, self._renew = log_in, renew
         self._ticket: Ticket | None = None
 
     def forget(self) -> bool:
@@ -86,6 +88,8 @@ class PasswordAuth(AuthBase):
         return r
 
     def _current(self) -> Ticket:
-        if self._ticket is None or time.monotonic() - self._ticket.fetched > RENEW_AFTER:
-            self._ticket = self._login()
+        if self._ticket is None or time.monotonic() - self._ticket.fetched > LIFETIME:
+            self._ticket = self._log_in()
+        elif time.monotonic() - self._ticket.fetched > RENEW_AFTER:
+            self._ticket = self._renew(self._ticket)
         return self._ticket

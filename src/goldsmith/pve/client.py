@@ -11,7 +11,7 @@ from functools import cached_property
 from goldsmith.base.errors import ApiFailed, PveError
 from goldsmith.pve.answers import Entry, VmId, read_entries
 from goldsmith.pve.backup import Backups
-from goldsmith.pve.connection import Connection
+from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.door import Door, describe_user
 from goldsmith.pve.guests import Guest, Guests, parse_guest
 from goldsmith.pve.storage import Storages
@@ -93,6 +93,11 @@ class Pve:
     def user(self) -> str:
         """Who we are there: `root@pam`, or `root@pam!token`."""
         return describe_user(self.connection)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Which of the connection's places is asked now."""
+        return self._door.endpoint
 
     def version(self) -> PveVersion:
         """Return the version that answers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,37 @@ from goldsmith.base.secrets import Secret
 
 DEFAULT_PORT = 8006
 FINGERPRINT_FORM = "32 pairs of hex digits with colons between, as `pvenode cert info` prints them"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an API answers, and the SHA-256 fingerprint of the certificate that is pinned for it, if one is.
+
+    :raises UsageError: it is no host, or no fingerprint.
+    """
+
+    host: str
+    port: int = DEFAULT_PORT
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.host or "/" in self.host:
+            raise UsageError(f"'{self.host}' is not the name or address of a Proxmox node")
+        if self.fingerprint is not None and len(normalise_fingerprint(self.fingerprint)) != 64:
+            raise UsageError(f"'{self.fingerprint}' is not a SHA-256 fingerprint", hint=FINGERPRINT_FORM)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the node is this very machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 @dataclass(frozen=True)
@@ -35,23 +67,29 @@ class Connection:
     fingerprint: str | None = None
     timeout: float = 30.0
     """Seconds without a byte after which a call has failed; a connection must stand within a third of it."""
+    others: tuple[Endpoint, ...] = ()
+    """More nodes of the same cluster: asked in turn where the one before cannot be reached."""
+    second_factor: Callable[[], Secret] | None = field(default=None, compare=False, repr=False)
+    """Gives the code of the moment (TOTP) when a password alone does not open the door."""
 
     def __post_init__(self) -> None:
-        if not self.host or "/" in self.host:
-            raise UsageError(f"'{self.host}' is not the name or address of a Proxmox node")
+        _ = self.endpoints
         if bool(self.token_id) != bool(self.token_secret):
             raise UsageError("an API token needs both its id and its secret")
         if bool(self.token_id) == bool(self.password):
             raise UsageError(f"{self.host}: give either an API token or a password")
         if "@" not in self.user and "!" not in self.token_id:
             raise UsageError(f"'{self.user}' names no realm", hint="write it like root@pam")
-        if self.fingerprint is not None and len(normalise_fingerprint(self.fingerprint)) != 64:
-            raise UsageError(f"'{self.fingerprint}' is not a SHA-256 fingerprint", hint=FINGERPRINT_FORM)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All places where the API may answer, the first choice first."""
+        return (Endpoint(self.host, self.port, self.fingerprint), *self.others)
 
     @property
     def address(self) -> str:
-        """`host:port`, an IPv6 address in brackets."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """`host:port` of the first choice, an IPv6 address in brackets."""
+        return self.endpoints[0].address
 
     @property
     def token_user(self) -> str:
@@ -67,14 +105,6 @@ class Connection:
     def is_root(self) -> bool:
         """Whether calls that only root@pam itself may make are allowed: a token of root is not root (PVE 8.4)."""
         return not self.token_id and self.user == "root@pam"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the node is this very machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 def normalise_fingerprint(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import requests
+import urllib3.exceptions
 from proxmoxer.backends.https import JsonSerializer, ProxmoxHttpSession
 from proxmoxer.core import AuthenticationError, ProxmoxResource, ResourceException
 
@@ -28,7 +29,7 @@ from goldsmith.base.errors import (
 )
 from goldsmith.base.secrets import Masker, Secret
 from goldsmith.pve.auth import NoAuth, PasswordAuth, Ticket, Timeout, TokenAuth
-from goldsmith.pve.connection import Connection
+from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.multipart import MultipartBody, Progress
 from goldsmith.pve.tls import NodeAdapter, choose_verify, find_shown_fingerprint, has_certificate_fault
 
@@ -40,6 +41,7 @@ GET_TRIES = 4
 LOCK_TRIES = 3
 PAUSE = 0.15
 IDLE_LIMIT = 2.0
+SECOND_FACTOR = "set PROXMOX_API_TOTP to the code of the moment, or use an API token"
 UPLOAD_TIMEOUT = 900.0
 """Seconds: the node copies an upload into its storage before it answers."""
 
@@ -93,27 +95,39 @@ MAPPED: dict[type[Exception], type[PveError]] = {
 
 
 class Door:
-    """Calls of one node's API. Not for several threads at once."""
+    """Calls of one API, at whichever of its endpoints can be reached. Not for several threads at once."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._base = f"https://{connection.address}/api2/json"
-        self._adapter = NodeAdapter(connection.fingerprint)
-        self._session = ProxmoxHttpSession()
-        self._session.trust_env = not connection.is_loopback  # a proxy has no business with this machine's own node
-        self._session.max_redirects = 0  # a Proxmox never sends elsewhere, and secrets must not follow
-        self._session.adapters.clear()
-        self._session.mount("https://", self._adapter)
-        self._session.headers["accept"] = "application/json"
-        self._verify = choose_verify(connection)
+        self._endpoint = connection.endpoints[0]
         self._timeout = (max(1.0, connection.timeout / 3), connection.timeout)
+        self._session = ProxmoxHttpSession()
+        self._session.max_redirects = 0  # a Proxmox never sends elsewhere, and secrets must not follow
+        self._session.headers["accept"] = "application/json"
         self._auth: TokenAuth | PasswordAuth = (
-            TokenAuth(connection, self._verify, self._timeout)
+            TokenAuth(connection, self._timeout)
             if connection.token_id
-            else PasswordAuth(self._login, self._verify, self._timeout)
+            else PasswordAuth(self._log_in, self._renew, self._timeout)
         )
         self._session.auth = self._auth
+        self._turn_to(self._endpoint)
         self._last_used = time.monotonic()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The place that is asked now."""
+        return self._endpoint
+
+    def _turn_to(self, endpoint: Endpoint) -> None:
+        """Ask another place from now on. Each is recognised by its own certificate."""
+        self._endpoint = endpoint
+        self._base = f"https://{endpoint.address}/api2/json"
+        self._session.trust_env = not endpoint.is_loopback  # a proxy has no business with this machine's own node
+        self._session.close()
+        self._session.adapters.clear()
+        self._adapter = NodeAdapter(endpoint.fingerprint)
+        self._session.mount("https://", self._adapter)
+        self._auth.verify_ssl = choose_verify(self.connection, endpoint)
 
     def close(self) -> None:
         """Close all connections."""
@@ -156,13 +170,28 @@ class Door:
             request.cookies = self._auth.get_cookies()
             return self._send(request, (self._timeout[0], max(self._timeout[1], UPLOAD_TIMEOUT)))
 
-    def _login(self) -> Ticket:
-        form = {"username": self.connection.user, "password": self.connection.password.reveal()}
-        request = requests.Request("POST", f"{self._base}/access/ticket", data=form, auth=NoAuth())
-        answer = self._send(request, self._timeout)
+    def _log_in(self) -> Ticket:
+        """Log in with the password, and with a code of the moment where the node asks for one."""
+        answer = self._ask_ticket(password=self.connection.password.reveal())
         if answer.get("NeedTFA"):
-            raise AuthenticationError(f"{self.connection.user} logs in with a second factor: use an API token instead")
+            challenge = answer["ticket"]
+            answer = self._ask_ticket(**{"password": f"totp:{self._ask_code()}", "tfa-challenge": challenge})
         return Ticket(answer["ticket"], answer["CSRFPreventionToken"])
+
+    def _ask_code(self) -> str:
+        if self.connection.second_factor is None:
+            raise AuthenticationError(f"{self.connection.user} logs in with a second factor: {SECOND_FACTOR}")
+        return self.connection.second_factor().reveal()
+
+    def _renew(self, ticket: Ticket) -> Ticket:
+        """Give a ticket that is still good for a new one: a code of the moment is not asked for again (PVE 6 to 9)."""
+        answer = self._ask_ticket(password=ticket.ticket)
+        return Ticket(answer["ticket"], answer["CSRFPreventionToken"])
+
+    def _ask_ticket(self, **form: str) -> Any:
+        form["username"] = self.connection.user
+        request = requests.Request("POST", f"{self._base}/access/ticket", data=form, auth=NoAuth())
+        return self._send(request, self._timeout)
 
     def _write(self, verb: str, path: str, params: Mapping[str, Parameter]) -> object:
         """Send once; again only where the node says that it never got the lock, so that nothing was done."""
@@ -176,6 +205,26 @@ class Door:
         return self._call(verb, path, params)
 
     def _call(self, verb: str, path: str, params: Mapping[str, Parameter]) -> object:
+        """Call where somebody answers. A write goes elsewhere only when nothing of it has been sent."""
+        failed: list[str] = []
+        for endpoint in [*self._list_others(), None]:
+            try:
+                return self._call_here(verb, path, params)
+            except NodeUnreachable as error:
+                error.detail = "\n".join([*failed, error.detail]).strip()
+                if endpoint is None or not (has_sent_nothing(error) or verb == "GET"):
+                    raise
+                failed.append(error.message)
+                self._turn_to(endpoint)
+        raise AssertionError("the last place either answers or raises")
+
+    def _list_others(self) -> list[Endpoint]:
+        """Return the other places, the one after the present one first."""
+        places = self.connection.endpoints
+        here = places.index(self._endpoint)
+        return [*places[here + 1 :], *places[:here]]
+
+    def _call_here(self, verb: str, path: str, params: Mapping[str, Parameter]) -> object:
         try:
             return self._request(verb, path, params)
         except AuthenticationFailed:
@@ -197,7 +246,7 @@ class Door:
     def _send(self, request: requests.Request, timeout: Timeout) -> Any:
         """Send what proxmoxer cannot (tickets, streams) over the same, pinned connections; return the answer's data."""
         prepared = self._session.prepare_request(request)
-        settings = self._session.merge_environment_settings(prepared.url, {}, None, self._verify, None)
+        settings = self._session.merge_environment_settings(prepared.url, {}, None, self._auth.verify_ssl, None)
         response: requests.Response = self._session.send(prepared, timeout=timeout, **settings)
         if response.status_code >= 400:
             errors = _Answers().loads_errors(response)
@@ -210,14 +259,15 @@ class Door:
 
     def _mapped(self, call: str, secrets: list[Secret] | None = None) -> _Mapping:
         masker = Masker([self.connection.token_secret, self.connection.password, *(secrets or [])])
-        return _Mapping(call, self.connection, masker)
+        return _Mapping(call, self.connection, self._endpoint, masker)
 
 
 class _Mapping:
     """Turns what proxmoxer and requests raise inside the block into our errors."""
 
-    def __init__(self, call: str, connection: Connection, masker: Masker) -> None:
+    def __init__(self, call: str, connection: Connection, endpoint: Endpoint, masker: Masker) -> None:
         self._call, self._connection, self._masker = call, connection, masker
+        self._endpoint = endpoint
 
     def __enter__(self) -> None:
         return None
@@ -235,7 +285,7 @@ class _Mapping:
         status = int(error.status_code)
         if status == 401:
             return AuthenticationFailed(
-                f"{self._connection.address} refuses {describe_user(self._connection)}: {reason.strip()}",
+                f"{self._endpoint.address} refuses {describe_user(self._connection)}: {reason.strip()}",
                 hint="check user and password, or the token's id and secret",
             )
         if 595 <= status <= 599:  # pveproxy could not reach the cluster's node that the call is for
@@ -246,7 +296,7 @@ class _Mapping:
         return kind(self._call, status, reason, texts)
 
     def _from_transport(self, error: Exception) -> PveError:
-        address, said = self._connection.address, self._masker.mask(_innermost(error))
+        address, said = self._endpoint.address, self._masker.mask(_innermost(error))
         if isinstance(error, AuthenticationError):
             return AuthenticationFailed(f"{address}: {said}")
         if isinstance(error, requests.exceptions.SSLError):
@@ -259,15 +309,25 @@ class _Mapping:
         return kind(f"{address}: {said}", hint="is that the address and port of a Proxmox VE node?")
 
     def _from_tls(self, error: Exception, said: str) -> PveError:
-        address = self._connection.address
+        address = self._endpoint.address
         if not has_certificate_fault(error):
             return NodeUnreachable(f"{address}: no TLS connection: {said}")
-        shown = find_shown_fingerprint(self._connection)
+        shown = find_shown_fingerprint(self._endpoint)
         return CertificateError(
             f"the certificate of {address} is not trusted: {said}",
             detail=f"SHA-256 fingerprint it shows: {shown}" if shown else "",
-            hint="compare it with `pvenode cert info` on the node; if it is the same, pin it",
+            hint="compare it with `pvenode cert info` on the node; if it is the same, pin it (proxmox_fingerprint)",
         )
+
+
+def has_sent_nothing(error: BaseException) -> bool:
+    """Tell whether a call failed before a connection stood, so that the node cannot have done anything."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, requests.exceptions.ConnectTimeout | urllib3.exceptions.NewConnectionError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def describe_user(connection: Connection) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from requests.adapters import HTTPAdapter
 
-from goldsmith.pve.connection import Connection, normalise_fingerprint, render_fingerprint
+from goldsmith.pve.connection import Connection, Endpoint, normalise_fingerprint, render_fingerprint
 
 
 class NodeAdapter(HTTPAdapter):
@@ -28,11 +28,11 @@ class NodeAdapter(HTTPAdapter):
         self.poolmanager.clear()
 
 
-def choose_verify(connection: Connection) -> bool | str:
+def choose_verify(connection: Connection, endpoint: Endpoint) -> bool | str:
     """Return what `requests` is to verify a certificate by. False only where a pin takes the authority's place."""
     if connection.ca_file is not None:
         return str(connection.ca_file)
-    return connection.fingerprint is None
+    return endpoint.fingerprint is None
 
 
 def has_certificate_fault(error: BaseException) -> bool:
@@ -46,7 +46,7 @@ def has_certificate_fault(error: BaseException) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in said or "Fingerprints did not match" in said
 
 
-def find_shown_fingerprint(connection: Connection, timeout: float = 5.0) -> str | None:
+def find_shown_fingerprint(endpoint: Endpoint, timeout: float = 5.0) -> str | None:
     """Return the fingerprint of the certificate that the node shows, or None. Nothing is sent to it.
 
     For telling a person only: it is no reason to trust the node.
@@ -56,8 +56,8 @@ def find_shown_fingerprint(connection: Connection, timeout: float = 5.0) -> str 
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((connection.host, connection.port), timeout) as plain,
-            context.wrap_socket(plain, server_hostname=connection.host) as tls,
+            socket.create_connection((endpoint.host, endpoint.port), timeout) as plain,
+            context.wrap_socket(plain, server_hostname=endpoint.host) as tls,
         ):
             certificate = tls.getpeercert(binary_form=True)
     except OSError:

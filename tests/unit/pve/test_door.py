@@ -82,7 +82,7 @@ def test_a_tokens_id_with_and_without_its_user(token_id: str) -> None:
 def test_addresses() -> None:
     def address(host: str) -> tuple[str, bool]:
         connection = Connection(host, password=Secret("x"))
-        return connection.address, connection.is_loopback
+        return connection.address, connection.endpoints[0].is_loopback
 
     assert address("pve.example") == ("pve.example:8006", False)
     assert address("fd00::1") == ("[fd00::1]:8006", False)
@@ -92,7 +92,8 @@ def test_addresses() -> None:
 
 def test_a_certificate_is_always_checked_by_something() -> None:
     def verify(**given: object) -> bool | str:
-        return choose_verify(Connection("pve", password=Secret("x"), **given))  # type: ignore[arg-type]
+        connection = Connection("pve", password=Secret("x"), **given)  # type: ignore[arg-type]
+        return choose_verify(connection, connection.endpoints[0])
 
     assert verify() is True
     assert verify(ca_file=Path("/ca.pem")) == "/ca.pem"
