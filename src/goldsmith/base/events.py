@@ -60,6 +60,22 @@ class StepFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuestionAsked(Event):
+    """Somebody at the terminal is asked something; whatever else is shown there waits."""
+
+    kind = "question-asked"
+    question: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnswered(Event):
+    """The answer has come, or will not."""
+
+    kind = "question-answered"
+    question: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Undone(Event):
     """Something that had been created was removed again (`error` says why it could not be)."""
 

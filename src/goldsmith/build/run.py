@@ -141,6 +141,7 @@ def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: 
     image, events = plan.image, events.about(plan.image.name)
     if plan.current is not None:
         return _use_current(plan, plan.current, site, events)
+    site.shell.get_way()  # whatever opens it (a key, a password for sudo) is asked for before anything is made
     with open_journal(state, "build", site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
         build = Build(plan, site, journal, undo, events, ensure_build_key(state), log)
         for number, step in enumerate(plan.steps, start=1):

@@ -83,7 +83,7 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
             reading = read_images(directories, settings)
             reading.check()
             check_names(reading.images)
-            prepared = _prepare(reading, stack, events)
+            prepared = _prepare(reading, stack, events, settings)
             # extend, and not one list at the end: what is done stays done when a later image fails
             done.extend(_build_all(reading, prepared, events, wishes))
             if test:
@@ -157,12 +157,12 @@ class Prepared:
     """By the image's name."""
 
 
-def _prepare(reading: Reading, stack: ExitStack, events: Events) -> Prepared:
+def _prepare(reading: Reading, stack: ExitStack, events: Events, settings: Settings) -> Prepared:
     """Open the first image's node while Ansible reads the playbooks: both take about a second.
 
     What a version was made of needs no reading again.
     """
-    sites = Sites(stack, events)
+    sites = Sites(stack, events, settings)
     stages = {image.name: prepare_stages(image, events) for image in reading.images if has_credentials(image)}
     changed = [
         image for image in reading.images if image.name not in stages or not is_unchanged(image, stages[image.name])
@@ -213,16 +213,16 @@ def check_images(named: tuple[str, ...], settings: Settings, wishes: Wishes) -> 
         with open_syntax_checks(reading.images) as checks:
             collect_syntax(checks, reading)
         reading.check()
-        previews = [preview_image(image, reading, events, wishes) for image in reading.images]
+        previews = [preview_image(image, reading, events, settings, wishes) for image in reading.images]
     if settings.json:
         say_document({"plans": [_describe(preview) for preview in previews]})
     else:
         say("\n\n".join(render_preview(preview) for preview in previews))
 
 
-def preview_image(image: Image, reading: Reading, events: Events, wishes: Wishes) -> Preview:
+def preview_image(image: Image, reading: Reading, events: Events, settings: Settings, wishes: Wishes) -> Preview:
     """Plan an image by what can be known without starting or making anything."""
-    with open_running(image, events) as site:
+    with open_running(image, events, settings) as site:
         if site is not None and has_credentials(image):
             stages = prepare_stages(image, events)
             plan = look_and_plan(image, site, stages, state=state_directory(), reserved=reading.reserved, wishes=wishes)

@@ -98,7 +98,7 @@ def _check_known(vmids: Sequence[int], known: Sequence[CacheGuest]) -> None:
 
 def open_sites(settings: Settings, stack: ExitStack, events: Events) -> list[Site]:
     """Open every node on which an image of the project is built; the embedded one in any case."""
-    sites, project = Sites(stack, events), settings.find_project()
+    sites, project = Sites(stack, events, settings), settings.find_project()
     found = {(site := sites.embedded()).name: site}
     for directory in list_images(project) if project is not None else []:
         try:

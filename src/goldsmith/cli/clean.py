@@ -17,7 +17,8 @@ from goldsmith.build.sweep import Kept, list_kept, remove_kept, sweep_orphans
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_json, tell
 from goldsmith.cli.project import state_directory
-from goldsmith.cli.site import Sites, load_node_settings, split_host
+from goldsmith.cli.proxmox import list_endpoints
+from goldsmith.cli.site import Sites, load_node_settings
 from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
@@ -40,7 +41,7 @@ def clean(settings: Settings, build_ids: tuple[str, ...], all_kept: bool) -> Non
     state = state_directory()
     unwanted = choose_kept(list_kept(state), build_ids, all_kept=all_kept)
     with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
-        cleaner = Cleaner(settings, state, Sites(stack, events), events)
+        cleaner = Cleaner(settings, state, Sites(stack, events, settings), events)
         cleaner.sweep()
         for kept in unwanted:
             cleaner.remove(kept)
@@ -113,8 +114,8 @@ class Cleaner:
 
 
 def _prefix(image: Image) -> str:
-    host, port = split_host(image.variables.proxmox_api_host or "")
-    return render_site_prefix("proxmox", f"{host}:{port}")
+    first = list_endpoints(image)[0]
+    return render_site_prefix("proxmox", f"{first.host}:{first.port}")
 
 
 def _list_rest(kept: Sequence[Kept], settings: Settings) -> None:

@@ -61,16 +61,16 @@ def explain(settings: Settings, images: tuple[str, ...], refresh: bool) -> None:
     with open_events(settings) as (events, _):
         reading = read_images(find_directories(images, settings.project), settings)
         reading.check()
-        explained = [explain_image(image, events, refresh=refresh) for image in reading.images]
+        explained = [explain_image(image, events, settings, refresh=refresh) for image in reading.images]
     if settings.json:
         say_document({"images": [_describe(one) for one in explained]})
     else:
         say("\n\n".join(render_explained(one) for one in explained))
 
 
-def explain_image(image: Image, events: Events, *, refresh: bool) -> Explained:
+def explain_image(image: Image, events: Events, settings: Settings, *, refresh: bool) -> Explained:
     """Look at an image's layers and at its node."""
-    with open_running(image, events) as site:
+    with open_running(image, events, settings) as site:
         layering = read_layers(image, site, state=state_directory(), refresh=refresh)
         return Explained(image, layering, choose_start(image.name, layering), site is not None)
 

@@ -20,6 +20,8 @@ from goldsmith.base.events import (
     Event,
     PlaybookTask,
     PlaybookTaskStarted,
+    QuestionAnswered,
+    QuestionAsked,
     StepFailed,
     StepFinished,
     StepStarted,
@@ -99,11 +101,19 @@ class LiveStory:
     def hear(self, event: Event) -> None:
         """Show an event. A terminal that has gone (SIGHUP) does not stop the work."""
         with self._lock, suppress(OSError, ValueError):
+            self._make_way(event)
             line = self._follow(event)
             if line is not None:
                 self._console.print(Text(line.text, STYLES[line.style]), soft_wrap=True)
                 if self._live is not None:
                     self._live.refresh()  # else what has just ended would stand below for a moment longer
+
+    def _make_way(self, event: Event) -> None:
+        """Leave the terminal to a question, and come back after it."""
+        if self._live is not None and isinstance(event, QuestionAsked):
+            self._live.stop()
+        elif self._live is not None and isinstance(event, QuestionAnswered):
+            self._live.start()
 
     def _follow(self, event: Event) -> Line | None:
         """Take an event into account, and return what stays of it on the screen."""

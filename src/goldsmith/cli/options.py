@@ -32,6 +32,7 @@ class Settings:
     color: bool = True
     verbose: bool = False
     vault_password_file: Path | None = None
+    ask_become_pass: bool = False
     masker: Masker = field(default_factory=Masker)
 
     @property
@@ -73,6 +74,10 @@ def _make_options(*, hidden: bool) -> list[click.Option]:
         (
             ["--vault-password-file"],
             {"type": file, "metavar": "FILE", "help": "Password of vault.yml, as Ansible takes it."},
+        ),
+        (
+            ["--ask-become-pass"],
+            {"is_flag": True, "help": "Read the sudo password for the Proxmox node from standard input."},
         ),
     ]
     common: dict[str, Any] = {"expose_value": False, "callback": _remember, "hidden": hidden}
@@ -160,6 +165,7 @@ def read_settings(context: click.Context, masker: Masker) -> Settings:
         color=not (said("no_color") or os.environ.get("NO_COLOR")),
         verbose=bool(said("verbose")),
         vault_password_file=said("vault_password_file"),
+        ask_become_pass=bool(said("ask_become_pass")),
         masker=masker,
     )
 

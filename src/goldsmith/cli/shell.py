@@ -35,7 +35,7 @@ def shell(context: click.Context, settings: Settings, version: str, words: tuple
         chosen = choose_version(version, settings)
         reading = read_images([chosen.image.directory], settings)
         reading.check()
-        site = Sites(stack, events).of(chosen.image)
+        site = Sites(stack, events, settings).of(chosen.image)
         subject = Subject(chosen.image, chosen.version, chosen.repository, site)
         around = Surrounding(state_directory(), settings.project, events, reading.reserved)
         with open_guest_of(subject, around) as guest:

@@ -1,4 +1,4 @@
-"""Where an image is built: the embedded node of this machine, or the Proxmox that its variables name."""
+"""Where an image is built: the embedded node of this machine, or a Proxmox (`cli.proxmox`)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from goldsmith.base.digest import digest_bytes
-from goldsmith.base.errors import NodeServiceError, UsageError
+from goldsmith.base.errors import NodeServiceError
 from goldsmith.base.events import Events
-from goldsmith.base.secrets import Secret
 from goldsmith.build.facts import GuestNetwork, NodeFacts, Site
+from goldsmith.cli.asking import Asker
 from goldsmith.cli.node_users import open_node
+from goldsmith.cli.options import Settings
 from goldsmith.cli.project import state_directory
+from goldsmith.cli.proxmox import identify_proxmox, list_endpoints, open_proxmox
 from goldsmith.definition.image import Image
-from goldsmith.definition.values import API_HOST
 from goldsmith.node.client import ClientAccess, find_access, find_node
 from goldsmith.node.context import Node
 from goldsmith.node.host import judge_host, look_at_host
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.settings import DEFAULT_STATE, NodeSettings
-from goldsmith.pve.client import NodeState, Pve, open_pve
-from goldsmith.pve.connection import DEFAULT_PORT, Connection
+from goldsmith.pve.client import Pve, open_pve
+from goldsmith.pve.connection import Connection
 from goldsmith.pve.shell import LocalShell
-from goldsmith.pve.ssh import SshAccess, open_ssh_shell
 
 STATE_VARIABLE = "GOLDSMITH_NODE_STATE"
 """Environment variable: the state directory of the embedded node that is meant."""
@@ -88,46 +88,6 @@ def connect_embedded(access: ClientAccess) -> Connection:
     )
 
 
-def connect_proxmox(image: Image) -> Connection:
-    """Return how to talk to the Proxmox that an image's variables name."""
-    variables = image.variables
-    host, port = split_host(variables.proxmox_api_host or "")
-    return Connection(
-        host,
-        port,
-        user=variables.proxmox_api_user,
-        token_id=variables.proxmox_api_token_id or "",
-        token_secret=variables.proxmox_api_token_secret or Secret(""),
-        ca_file=image.ca_file,
-        fingerprint=variables.proxmox_fingerprint,
-    )
-
-
-def split_host(text: str) -> tuple[str, int]:
-    """Split `pve`, `pve:8006` or `[fd00::1]:8006` into host and port.
-
-    :raises UsageError: it is none of these.
-    """
-    found = API_HOST.match(text)
-    if found is None:
-        raise UsageError(f"'{text}' is not a host")
-    return found[1].strip("[]"), int(found["port"] or DEFAULT_PORT)
-
-
-def choose_node(nodes: list[NodeState], host: str, named: str | None) -> str:
-    """Return the cluster's node to build on: the one that is named, the only one, or the one that `host` is.
-
-    :raises UsageError: it cannot be told, or there is no such node.
-    """
-    names = [node.name for node in nodes]
-    wanted = named or (names[0] if len(names) == 1 else host.partition(".")[0])
-    if wanted in names:
-        return wanted
-    known = f"the nodes of {host} are {', '.join(names)}" if names else f"{host} shows no nodes: the token may see none"
-    what = f"there is no node '{named}'" if named else f"{host} is a cluster, and none of its nodes has that name"
-    raise UsageError(what, hint=f"{known}; set proxmox_node to one of them")
-
-
 @contextmanager
 def open_embedded(settings: NodeSettings, state: Path, events: Events) -> Iterator[Site]:
     """Use the embedded node while the block runs; it is started where it does not run, and then stopped again.
@@ -166,25 +126,14 @@ def locate_logs(settings: NodeSettings) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def open_proxmox(image: Image) -> Iterator[Site]:
-    """Use the Proxmox that an image's variables name while the block runs.
-
-    Its shell is root's over ssh, with the user's own keys, agent and known hosts.
-    """
-    with ExitStack() as stack:
-        pve = stack.enter_context(open_pve(connect_proxmox(image)))
-        version = str(pve.version())
-        node = choose_node(pve.nodes(), pve.connection.host, image.variables.proxmox_node)
-        shell = stack.enter_context(open_ssh_shell(SshAccess(pve.connection.host)))
-        yield Site(pve=pve, node=pve.node(node), shell=shell, kind="proxmox", version=version, compress="zstd")
-
-
 class Sites:
     """The nodes that a command uses. Each is opened when it is first needed, and closed with the stack."""
 
-    def __init__(self, stack: ExitStack, events: Events) -> None:
+    def __init__(self, stack: ExitStack, events: Events, settings: Settings | None = None) -> None:
+        """Open nothing yet. :param settings: what the command line said of asking; by default only what is there."""
         self._stack, self._events = stack, events
+        quiet, given = (settings.json, settings.ask_become_pass) if settings is not None else (False, False)
+        self._asker = Asker(events, quiet=quiet, has_given=given)
         self._open: dict[object, Site] = {}
 
     def embedded(self) -> Site:
@@ -198,27 +147,26 @@ class Sites:
         """Return where an image is built."""
         if image.variables.proxmox_api_host is None:
             return self.embedded()
-        key = (connect_proxmox(image), image.variables.proxmox_node)
+        key = identify_proxmox(image)
         if key not in self._open:
-            self._open[key] = self._stack.enter_context(open_proxmox(image))
+            self._open[key] = self._stack.enter_context(open_proxmox(image, self._asker, state_directory()))
         return self._open[key]
 
 
 @contextmanager
-def open_site(image: Image, *, events: Events) -> Iterator[Site]:
+def open_site(image: Image, *, events: Events, settings: Settings | None = None) -> Iterator[Site]:
     """Use the node on which an image is built while the block runs."""
     with ExitStack() as stack:
-        yield Sites(stack, events).of(image)
+        yield Sites(stack, events, settings).of(image)
 
 
 def look_without_node(image: Image) -> NodeFacts:
     """Return what is known of an image's node without asking it: enough to plan by, though not all of it is known."""
     variables = image.variables
     if variables.proxmox_api_host is not None:
-        host, _ = split_host(variables.proxmox_api_host)
         return NodeFacts(
             kind="proxmox",
-            node=variables.proxmox_node or host,
+            node=variables.proxmox_node or list_endpoints(image)[0].host,
             bridge="vmbr0",
             compress="zstd",
             dump_storage=variables.proxmox_storage,
@@ -236,16 +184,16 @@ def look_without_node(image: Image) -> NodeFacts:
 
 
 @contextmanager
-def open_running(image: Image, events: Events) -> Iterator[Site | None]:
+def open_running(image: Image, events: Events, settings: Settings | None = None) -> Iterator[Site | None]:
     """Use an image's node as long as nothing has to be started for it: None where the embedded node does not run."""
     if image.variables.proxmox_api_host is not None:
-        with open_site(image, events=events) as site:
+        with open_site(image, events=events, settings=settings) as site:
             yield site
         return
-    settings = load_node_settings()
-    access = find_access(settings.state)
+    node = load_node_settings()
+    access = find_access(node.state)
     if access is None:
         yield None
         return
     with open_pve(connect_embedded(access)) as pve:
-        yield make_embedded(settings, access, pve)
+        yield make_embedded(node, access, pve)

@@ -57,7 +57,7 @@ def test(settings: Settings, versions: tuple[str, ...], report: Path | None) -> 
             )
             reading = read_images(dict.fromkeys(one.image.directory for one in chosen), settings)
             reading.check()
-            tester = Tester(settings.project, reading, Sites(stack, events), events, report)
+            tester = Tester(settings.project, reading, Sites(stack, events, settings), events, report)
             done.extend(tester.test(chosen))  # one by one: what is done stays done when a later one fails
     finally:
         for tested in [] if settings.json else done:

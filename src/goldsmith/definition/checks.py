@@ -10,8 +10,9 @@ from pathlib import Path
 from goldsmith.definition.image import Origin
 from goldsmith.definition.variables import Variables, accepted_form
 
-NEEDED_WITH_HOST = ("proxmox_api_token_id", "proxmox_api_token_secret", "temp_ip_address", "temp_gateway")
-"""A node asks who calls it, and a guest on a foreign network must be told where it is and how it gets out."""
+TOKEN = ("proxmox_api_token_id", "proxmox_api_token_secret")
+NEEDED_WITH_HOST = ("temp_ip_address", "temp_gateway")
+"""A guest on a foreign network must be told where it is and how it gets out."""
 DEBIAN_ACCOUNTS = frozenset(
     {
         "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data",
@@ -63,8 +64,28 @@ def find_mistakes(situation: Situation) -> list[Mistake]:
 
 def _check_host(situation: Situation) -> Iterator[Mistake]:
     if situation.has("proxmox_api_host"):
-        for name in filter(situation.lacks, NEEDED_WITH_HOST):
+        needed = () if situation.has("proxmox_api_password") else TOKEN
+        for name in filter(situation.lacks, (*needed, *NEEDED_WITH_HOST)):
             yield Mistake(name, f"{name} is missing; {situation.where('proxmox_api_host')} needs it")
+
+
+def _check_one_way_in(situation: Situation) -> Iterator[Mistake]:
+    """Find a token beside a password: which one was meant cannot be told."""
+    for name in TOKEN:
+        if situation.has("proxmox_api_host", "proxmox_api_password", name):
+            message = f"there is {situation.where(name)} as well; give a token or a password, not both"
+            yield Mistake("proxmox_api_password", f"proxmox_api_password: {message}")
+            return
+
+
+def _check_fingerprints(situation: Situation) -> Iterator[Mistake]:
+    """Find hosts and fingerprints that do not pair."""
+    if not situation.has("proxmox_api_host", "proxmox_fingerprint"):
+        return
+    pins, hosts = situation.variables.proxmox_fingerprint or (), situation.variables.proxmox_api_host or ()
+    if len(pins) != len(hosts):
+        message = f"there are {len(pins)}, but {len(hosts)} in {situation.where('proxmox_api_host')}; give one for each"
+        yield Mistake("proxmox_fingerprint", f"proxmox_fingerprint: {message}")
 
 
 def _check_token_user(situation: Situation) -> Iterator[Mistake]:
@@ -108,6 +129,8 @@ def _check_user(situation: Situation) -> Iterator[Mistake]:
 
 CHECKS: tuple[Callable[[Situation], Iterator[Mistake]], ...] = (
     _check_host,
+    _check_one_way_in,
+    _check_fingerprints,
     _check_token_user,
     _check_gateway,
     _check_user,

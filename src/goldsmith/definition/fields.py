@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.values import (
     API_HOST,
+    FINGERPRINT,
     LOCATION,
     PACKAGE,
     UNPRINTABLE,
@@ -133,6 +134,21 @@ def _api_host(value: Any) -> str:
     return text
 
 
+def _one_or_more(check: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
+    """Accept one value or a list of them, each checked; always a tuple."""
+
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            return (check(value),)
+        if not value:
+            raise ValueError("is an empty list; leave the variable out for its default")
+        if len(set(map(str, value))) < len(value):
+            raise ValueError("is a list in which something stands twice")
+        return tuple(check(item) for item in value)
+
+    return read
+
+
 def read_packages(value: Any) -> tuple[str, ...]:
     """Return the names of packages.
 
@@ -171,6 +187,7 @@ def _directory(value: Any) -> PurePosixPath:
 
 _VMID, _UID, _SECONDS = _whole(100, 999_999_999), _whole(100, 60_000), _whole(1, 86_400)
 _CONNECTION = _one_of("ssh", "direct")
+_SHELL = _one_of("ssh", "none")
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 VmId = Annotated[int, _VMID[0], _VMID[1]]
 """A guest's id (PVE 8.4, format pve-vmid)."""
@@ -178,6 +195,7 @@ Uid = Annotated[int, _UID[0], _UID[1]]
 """A user id that Debian's base system has not given away (policy 9.2.2: 0 to 99 are)."""
 Seconds = Annotated[int, _SECONDS[0], _SECONDS[1]]
 TestConnection = Annotated[Literal["ssh", "direct"], _CONNECTION[0], _CONNECTION[1]]
+NodeShell = Annotated[Literal["ssh", "none"], _SHELL[0], _SHELL[1]]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema({"type": "string"})]
 Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
@@ -186,5 +204,8 @@ Location = Annotated[str, BeforeValidator(_location), WithJsonSchema({"type": "s
 """Of a repository."""
 Directory = Annotated[PurePosixPath, BeforeValidator(_directory), WithJsonSchema({"type": "string", "pattern": "^/"})]
 Packages = Annotated[tuple[str, ...], BeforeValidator(read_packages)]
-ApiHost = Annotated[str, BeforeValidator(_api_host)]
+_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+ApiHosts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more(_api_host)), WithJsonSchema(_LIST)]
+_PIN = Matching(FINGERPRINT, "is not a SHA-256 fingerprint")
+Fingerprints = Annotated[tuple[str, ...], BeforeValidator(_one_or_more(_PIN.check)), WithJsonSchema(_LIST)]
 SecretText = Annotated[Secret, BeforeValidator(_secret), WithJsonSchema({"type": "string", "writeOnly": True})]

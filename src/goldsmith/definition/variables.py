@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from goldsmith.definition.fields import (
     Address,
-    ApiHost,
+    ApiHosts,
     Directory,
     Disk,
+    Fingerprints,
     Interface,
     Location,
     Matching,
+    NodeShell,
     Packages,
     Seconds,
     SecretText,
@@ -32,7 +34,6 @@ from goldsmith.definition.values import (
     API_USER,
     CIDR_FORM,
     DISK_FORM,
-    FINGERPRINT,
     HOSTNAME,
     NAME,
     STORAGE,
@@ -62,26 +63,41 @@ class Variables(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    proxmox_api_host: ApiHost | None = _known(
-        "The Proxmox VE node whose API is used. Everything else about the node (proxmox_api_*, proxmox_ca_file, "
-        "proxmox_fingerprint) counts only together with it.",
-        "a host name or address, with :port where it is not 8006",
+    proxmox_api_host: ApiHosts | None = _known(
+        "The Proxmox VE node whose API is used, or several of one cluster: where one cannot be reached, the next is "
+        "asked. Everything else about the node (the other proxmox_ variables) counts only together with it.",
+        "a host name or address, with :port where it is not 8006, or a list of them",
         "pve.example.com",
-        "10.0.0.5:8006",
+        ["10.0.0.5", "10.0.0.6:8006"],
         otherwise="the image is built on the embedded node of this machine",
     )
     proxmox_api_user: Annotated[str, Matching(API_USER, "is not user@realm")] = _known(
-        "The user who owns the API token.", "user@realm", "root@pam", "goldsmith@pve", default="root@pam"
+        "The user who owns the API token, or who logs in with proxmox_api_password.",
+        "user@realm",
+        "root@pam",
+        "goldsmith@pve",
+        default="root@pam",
     )
     proxmox_api_token_id: Annotated[str, Matching(TOKEN_ID, "is not a token id")] | None = _known(
-        "The API token's id. Needed with proxmox_api_host.",
+        "The API token's id. With proxmox_api_host a token is needed, or a password.",
         "the token's name, or user@realm!name",
         "ci",
         "root@pam!ci",
     )
     proxmox_api_token_secret: SecretText | None = _known(
-        "The API token's secret. Needed with proxmox_api_host. Better kept in the environment or in vault.yml.",
+        "The API token's secret. Better kept in the environment or in vault.yml.",
         "the secret that Proxmox showed when the token was made",
+    )
+    proxmox_api_password: SecretText | None = _known(
+        "The password of proxmox_api_user, for those who may have no token. Better kept in the environment or in "
+        "vault.yml.",
+        "text in one line",
+    )
+    proxmox_api_totp: SecretText | None = _known(
+        "The code that the second factor of proxmox_api_user shows at the moment (TOTP). It is meant for the "
+        "environment; one code opens the API for as long as a command runs.",
+        "the digits of the code",
+        otherwise="asked for at the terminal, where the node wants one",
     )
     proxmox_ca_file: Text | None = _known(
         "Certificate authority of the node, where the system does not know it.",
@@ -89,17 +105,38 @@ class Variables(BaseModel):
         "pve-root-ca.pem",
         otherwise="the authorities that this machine trusts",
     )
-    proxmox_fingerprint: Annotated[str, Matching(FINGERPRINT, "is not a SHA-256 fingerprint")] | None = _known(
+    proxmox_fingerprint: Fingerprints | None = _known(
         "SHA-256 fingerprint of the node's certificate. Without proxmox_ca_file it is trusted instead of an "
-        "authority; with it both must hold.",
-        "32 pairs of hex digits with colons, as Proxmox shows them under Certificates",
-        otherwise="an authority must have signed the certificate",
+        "authority; with it both must hold. For several nodes in proxmox_api_host a list in the same order.",
+        "32 pairs of hex digits with colons, as Proxmox shows them under Certificates, or a list of them",
+        otherwise="an authority must have signed the certificate, or the fingerprint is shown and asked for at the "
+        "first contact, as ssh does, and remembered",
     )
     proxmox_node: Hostname | None = _known(
         "The cluster's node on which the build guest is made.",
         "a node's name",
         "pve",
         otherwise="the node that answers",
+    )
+    proxmox_shell: NodeShell = _known(
+        "How what Proxmox's API has no way for is done on the node: placing a finished template in dump_dir, and "
+        "reading a dump back. ssh: over ssh, with your own keys, agent, configuration and known hosts. none: not at "
+        "all; the image is built on the embedded node of this machine and uploaded through the API.",
+        "ssh or none",
+        "none",
+        default="ssh",
+    )
+    proxmox_shell_user: Annotated[str, Matching(USER, "is not a login name")] = _known(
+        "Who logs in to the node over ssh. Another user than root becomes root through sudo.",
+        "a login name",
+        "ops",
+        default="root",
+    )
+    proxmox_sudo_password: SecretText | None = _known(
+        "The password that sudo asks proxmox_shell_user for on the node. It is never stored or shown. Better kept in "
+        "the environment or in vault.yml.",
+        "text in one line",
+        otherwise="where sudo wants one, it is asked for once at the terminal",
     )
     proxmox_storage: Annotated[str, Matching(STORAGE, "is not a storage id")] = _known(
         "The storage that holds the base image, and the build guest's disk where temp_disk_size names no other.",
@@ -272,7 +309,15 @@ class Variables(BaseModel):
 
 
 KNOWN = tuple(Variables.model_fields)
-SECRETS = frozenset({"proxmox_api_token_secret", "template_password"})
+SECRETS = frozenset(
+    {
+        "proxmox_api_password",
+        "proxmox_api_token_secret",
+        "proxmox_api_totp",
+        "proxmox_sudo_password",
+        "template_password",
+    }
+)
 """The variables whose values must not be seen; each may come from an environment variable of its name in capitals."""
 
 

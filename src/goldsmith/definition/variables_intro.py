@@ -33,9 +33,10 @@ is marked with `!unsafe`. The playbook's own variables are rendered by Ansible i
 
 ## Secrets
 
-`proxmox_api_token_secret` and `template_password` are taken from the first of these that has them:
+`proxmox_api_token_secret`, `proxmox_api_password`, `proxmox_api_totp`, `proxmox_sudo_password` and
+`template_password` are taken from the first of these that has them:
 
-1. the environment: `PROXMOX_API_TOKEN_SECRET`, `TEMPLATE_PASSWORD`;
+1. the environment, in capitals: `PROXMOX_API_TOKEN_SECRET`, `TEMPLATE_PASSWORD`, ...;
 2. `vault.yml` beside `vars.yml`: encrypted as a whole with `ansible-vault encrypt`, or plain YAML with `!vault` values;
 3. `vars.yml`, where a value may be `!vault` too, or the whole file encrypted.
 
@@ -48,7 +49,8 @@ shorter ones and truth values are no secrets.
 
 ## What belongs together
 
-- `proxmox_api_host` needs `proxmox_api_token_id`, `proxmox_api_token_secret`, `temp_ip_address` and `temp_gateway`.
+- `proxmox_api_host` needs `temp_ip_address`, `temp_gateway`, and `proxmox_api_token_id` with
+  `proxmox_api_token_secret` or else `proxmox_api_password`.
   Without it, the other variables of the API are ignored: taking out one line moves an image to the embedded node.
 - `temp_gateway` lies in the network of `temp_ip_address`, is another address, and makes no sense without one. On the
   embedded node `temp_ip_address` may stand alone; the node's own gateway is taken.

@@ -49,10 +49,11 @@ class AttachShell(CommandShell):
         attach = ["lxc-attach", "-P", self._lxc_path, "-n", str(self._vmid), "--clear-env", *variables, *kept, "--"]
         return self._node.get_way(terminal=terminal).lead(*attach)
 
-    def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+    def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+        """Return our error for a program that failed in the container, or that was never reached there."""
         said = [line for line in error.output.splitlines() if line.startswith("lxc-attach:")]
         if not said:
-            return super()._explain(argv, error)
+            return super().explain(argv, error)
         if any(NO_PROGRAM in line for line in said):
             return ShellFailed(f"{self.machine} has no program {argv[0]}", detail=error.detail)
         reason = said[-1].rpartition(" - ")[2]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from goldsmith.base.errors import ApiFailed, PveError
+from goldsmith.base.errors import ApiFailed, PermissionMissing, PveError
 from goldsmith.pve.answers import Entry, VmId, read_entries
 from goldsmith.pve.backup import Backups
 from goldsmith.pve.connection import Connection, Endpoint
@@ -113,6 +113,20 @@ class Pve:
             for entry in read_entries(self._door.get("/nodes"))
         ]  # fmt: skip
         return sorted(found, key=lambda node: node.name)
+
+    def find_address(self, node: str) -> str:
+        """Return where a node of the cluster is reached: the place that answers us, or the address that it tells.
+
+        Without the right to see that (Sys.Audit on /), its name.
+        """
+        try:
+            members = read_entries(self._door.get("/cluster/status"))
+        except PermissionMissing:
+            members = []
+        for member in members:
+            if member.text("type") == "node" and member.text("name") == node:
+                return self.endpoint.host if member.flag("local") else member.text("ip", node)
+        return node if members or len(self.nodes()) > 1 else self.endpoint.host
 
     def node(self, name: str) -> NodeApi:
         """Return one node's API. Nothing is sent yet."""

@@ -101,7 +101,7 @@ class CommandShell:
         """Return how programs are started there, as root."""
         raise NotImplementedError
 
-    def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+    def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
         """Return our error for a program that failed, or that was never reached."""
         said = error.output.strip().splitlines()
         return ShellFailed(f"{argv[0]} failed on {self.machine}: {said[-1] if said else error}", detail=error.detail)
@@ -115,7 +115,7 @@ class CommandShell:
         try:
             return run(way.limit(timeout).wrap(argv), input=given, timeout=timeout, check=check)
         except ProgramFailed as error:
-            raise self._explain(argv, error) from error
+            raise self.explain(argv, error) from error
 
     @contextmanager
     def open_read(self, path: Where) -> Iterator[IO[bytes]]:
@@ -176,7 +176,7 @@ class CommandShell:
         completed = self.run(["find", str(path), *expression], check=False)
         if completed.returncode != 0 and "No such file or directory" not in completed.stderr:
             failed = ProgramFailed(completed.command, completed.returncode, completed.stderr)
-            raise self._explain(["find", str(path)], failed)
+            raise self.explain(["find", str(path)], failed)
         return completed.stdout
 
     def _write(self, source: Readable, path: PurePosixPath, on_bytes: OnBytes | None) -> int:
@@ -215,7 +215,7 @@ class CommandShell:
         assert process.stderr is not None
         said = process.stderr.read().decode(errors="replace")
         if returncode := process.wait(60):
-            raise self._explain(argv, ProgramFailed(" ".join(str(word) for word in argv), returncode, said))
+            raise self.explain(argv, ProgramFailed(" ".join(str(word) for word in argv), returncode, said))
 
 
 class LocalShell(CommandShell):
@@ -227,8 +227,9 @@ class LocalShell(CommandShell):
         """Return how programs are started here, as root."""
         return Way() if os.geteuid() == 0 else Way(("sudo", "-n", "--"))
 
-    def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
-        failed = super()._explain(argv, error)
+    def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+        """Return our error for a program that failed; says how sudo is to be set up where it refused."""
+        failed = super().explain(argv, error)
         if "sudo:" in error.output:
             failed.hint = "run as root, or let your user use sudo without a password (sudo visudo)"
         return failed

@@ -6,7 +6,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from goldsmith.pve.shell import CommandShell
 from goldsmith.pve.way import Way
 
 CONNECT_TIMEOUT = 15
+AskPassword = Callable[[], Secret | None]
 UNREACHED = 255
 """ssh's own exit code when it, not the program, has failed."""
 
@@ -45,9 +46,10 @@ class SshShell(CommandShell):
         self.machine = access.host
         self._access, self._control = access, control
         self._sudo: list[str] = []
+        self._password: Secret | None = None
 
-    def choose_sudo(self) -> None:
-        """Find out how this user becomes root there.
+    def choose_sudo(self, ask: AskPassword) -> None:
+        """Find out how this user becomes root there. The password is asked for only where sudo wants one.
 
         :raises ShellFailed: not at all.
         """
@@ -56,10 +58,11 @@ class SshShell(CommandShell):
         if self.run(["sudo", "-n", "true"], check=False).returncode == 0:
             self._sudo = ["sudo", "-n", "--"]
             return
-        if self._access.sudo_password is None:
+        self._password = self._access.sudo_password or ask()
+        if self._password is None:
             raise ShellFailed(
                 f"{self._access.user} may not become root on {self.machine}",
-                hint="give the sudo password, or let that user use sudo without one",
+                hint="give the sudo password (PROXMOX_SUDO_PASSWORD), or let that user use sudo without one",
             )
         self._sudo = ["sudo", "-k", "-S", "-p", "", "--"]  # -k: it always reads the password, never takes data for it
         self.run(["true"])
@@ -70,11 +73,12 @@ class SshShell(CommandShell):
         if terminal:
             sudo = ["sudo", "--"] if self._sudo else []
             return Way((*ssh, self._access.host), tuple(sudo))
-        password = self._access.sudo_password if "-S" in self._sudo else None
+        password = self._password if "-S" in self._sudo else None
         return Way((*ssh, self._access.host), (*self._sudo, "env", "LC_ALL=C"), password)
 
-    def _explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
-        return _explain_ssh(self._access, error) if error.returncode == UNREACHED else super()._explain(argv, error)
+    def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+        """Return our error for a program that failed there, or for a connection that did not stand."""
+        return _explain_ssh(self._access, error) if error.returncode == UNREACHED else super().explain(argv, error)
 
 
 def _ssh(access: SshAccess, control: Path, *, terminal: bool = False) -> list[str]:
@@ -126,9 +130,10 @@ def _explain_ssh(access: SshAccess, error: ProgramFailed) -> ShellFailed:
 
 
 @contextmanager
-def open_ssh_shell(access: SshAccess) -> Iterator[SshShell]:
+def open_ssh_shell(access: SshAccess, ask: AskPassword = lambda: None) -> Iterator[SshShell]:
     """Connect once and run any number of programs over that connection while the block runs.
 
+    :param ask: asks for the password of sudo where it wants one and none is given; None: there is none.
     :raises NodeUnreachable: nobody answers there.
     :raises ShellFailed: the host key is unknown, the user is refused, or may not become root.
     """
@@ -138,7 +143,7 @@ def open_ssh_shell(access: SshAccess) -> Iterator[SshShell]:
         control = folder / "control"
         _open_master(access, control, stack)
         shell = SshShell(access, control)
-        shell.choose_sudo()
+        shell.choose_sudo(ask)
         yield shell
 
 

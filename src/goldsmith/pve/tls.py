@@ -28,11 +28,20 @@ class NodeAdapter(HTTPAdapter):
         self.poolmanager.clear()
 
 
+def find_authorities() -> str | bool:
+    """Return where this machine keeps the authorities that it trusts; True (what requests brings) where it keeps none.
+
+    OpenSSL's own places, and SSL_CERT_FILE and SSL_CERT_DIR: an authority that an operator adds to the system counts.
+    """
+    places = ssl.get_default_verify_paths()
+    return places.cafile or places.capath or True
+
+
 def choose_verify(connection: Connection, endpoint: Endpoint) -> bool | str:
     """Return what `requests` is to verify a certificate by. False only where a pin takes the authority's place."""
     if connection.ca_file is not None:
         return str(connection.ca_file)
-    return endpoint.fingerprint is None
+    return False if endpoint.fingerprint is not None else find_authorities()
 
 
 def has_certificate_fault(error: BaseException) -> bool:
@@ -44,6 +53,18 @@ def has_certificate_fault(error: BaseException) -> bool:
         seen = seen.__cause__ or seen.__context__
     said = str(error)
     return "CERTIFICATE_VERIFY_FAILED" in said or "Fingerprints did not match" in said
+
+
+def is_trusted(endpoint: Endpoint, timeout: float = 5.0) -> bool:
+    """Tell whether an authority that this machine trusts vouches for the certificate that a node shows."""
+    try:
+        with (
+            socket.create_connection((endpoint.host, endpoint.port), timeout) as plain,
+            ssl.create_default_context().wrap_socket(plain, server_hostname=endpoint.host),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def find_shown_fingerprint(endpoint: Endpoint, timeout: float = 5.0) -> str | None:

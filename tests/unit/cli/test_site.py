@@ -13,17 +13,16 @@ from goldsmith.base.errors import NodeServiceError, NodeUnreachable, UsageError
 from goldsmith.base.events import Events
 from goldsmith.build.facts import GuestNetwork, read_facts
 from goldsmith.cli import site as site_module
+from goldsmith.cli.asking import Asker
+from goldsmith.cli.proxmox import choose_node, connect_proxmox, split_host
 from goldsmith.cli.site import (
     STATE_VARIABLE,
     Sites,
     check_host,
-    choose_node,
-    connect_proxmox,
     load_node_settings,
     look_without_node,
     open_running,
     open_site,
-    split_host,
 )
 from goldsmith.definition.image import Image
 from goldsmith.definition.load import Surroundings, load_image
@@ -171,7 +170,7 @@ def test_looking_starts_nothing(settings: NodeSettings, tmp_path: Path) -> None:
 
 def test_a_proxmox_is_reached_as_the_variables_say(tmp_path: Path) -> None:
     image = make_image(tmp_path, f"{PROXMOX}proxmox_fingerprint: '{':'.join(['AB'] * 32)}'\n")
-    connection = connect_proxmox(image)
+    connection = connect_proxmox(image, Asker(Events()), tmp_path)
     assert (connection.host, connection.port, connection.token_user) == ("127.0.0.1", 1, "root@pam")
     assert connection.token_secret.reveal() == "hunter2"
     assert connection.fingerprint == ":".join(["AB"] * 32)
