@@ -40,7 +40,8 @@ def make_environment(project: Path, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **home, "PROXMOX_API_TOKEN_SECRET": SECRET, **more}
 
 
-CHECK = [str(Path(sys.executable).with_name("goldsmith")), "build", "--check", "images/lxc"]
+GOLDSMITH = str(Path(sys.executable).with_name("goldsmith"))
+CHECK = [GOLDSMITH, "build", "--check", "images/lxc"]
 
 
 def run_at_terminal(project: Path, answers: dict[str, str], **more: str) -> tuple[int, str]:
@@ -80,11 +81,16 @@ def test_a_fingerprint_is_shown_and_accepted_once(project: Path, fakepve: FakePv
     assert SECRET not in said
 
 
-def test_without_a_terminal_the_fingerprint_is_told_and_nothing_is_trusted(project: Path, fakepve: FakePve) -> None:
-    done = subprocess.run(
-        CHECK, cwd=project, env=make_environment(project), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False,
+def run_goldsmith(project: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line without a terminal."""
+    return subprocess.run(
+        [GOLDSMITH, *words], cwd=project, env=make_environment(project, **more), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def test_without_a_terminal_the_fingerprint_is_told_and_nothing_is_trusted(project: Path, fakepve: FakePve) -> None:
+    done = run_goldsmith(project, *CHECK[1:])
     shown = find_shown_fingerprint(Endpoint(fakepve.host, fakepve.port))
     assert done.returncode == 5, done.stderr
     assert f"SHA-256 fingerprint it shows: {shown}" in done.stderr

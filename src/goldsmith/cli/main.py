@@ -45,6 +45,9 @@ COMMANDS = {
     "test": Lazy("goldsmith.cli.test:test", "Test stored versions on fresh guests."),
     "shell": Lazy("goldsmith.cli.shell:shell", "Look around in a throw-away guest of a version."),
     "validate": Lazy("goldsmith.cli.validate:validate", "Check everything that can be checked without a node."),
+    "doctor": Lazy(
+        "goldsmith.cli.doctor:doctor", "Say what the node of an image lacks, before anything is built there."
+    ),
     "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
     "images": Lazy(
         "goldsmith.cli.images:images", "List, compare, promote, copy and remove the versions that were built."

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 
 import click
 
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import UsageError
+from goldsmith.base.findings import is_well
 from goldsmith.base.units import render_bytes
+from goldsmith.cli.findings import describe_finding, render_finding
 from goldsmith.cli.node_users import keep_node, remove_node, stop_node
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
@@ -20,7 +22,7 @@ from goldsmith.cli.signals import catch_signals
 from goldsmith.cli.site import check_host, connect_embedded, load_node_settings
 from goldsmith.cli.table import render_pairs, render_table
 from goldsmith.node.client import NodeAddress, find_access, find_node
-from goldsmith.node.host import Finding, judge_host, look_at_host
+from goldsmith.node.host import judge_host, look_at_host
 from goldsmith.node.settings import NodeSettings
 from goldsmith.pve.client import open_pve
 from goldsmith.pve.guests import Guest
@@ -224,17 +226,10 @@ def doctor(settings: Settings) -> int:
     """Say what this machine lacks for the node. The exit code is 1 when something essential does."""
     chosen = load_node_settings()
     findings = judge_host(look_at_host(chosen), chosen)
-    is_well = all(finding.level != "error" for finding in findings)
+    well = is_well(findings)
     if settings.json:
-        say_document({"ready": is_well, "findings": [asdict(finding) for finding in findings]})
+        say_document({"ready": well, "findings": [describe_finding(finding) for finding in findings]})
     else:
         say("\n".join(render_finding(finding) for finding in findings))
-        tell("the embedded node can run here" if is_well else "the embedded node cannot run here yet")
-    return 0 if is_well else 1
-
-
-def render_finding(finding: Finding) -> str:
-    """Render a finding for a person, with what to do about it below."""
-    mark = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}[finding.level]
-    hint = f"\n         {finding.hint}" if finding.hint else ""
-    return f"{mark}  {finding.subject}: {finding.message}{hint}"
+        tell("the embedded node can run here" if well else "the embedded node cannot run here yet")
+    return 0 if well else 1

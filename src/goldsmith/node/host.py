@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import which
 
 from goldsmith.base.errors import GoldsmithError
+from goldsmith.base.findings import Finding
 from goldsmith.base.process import SAFE_PATH, run
 from goldsmith.node.client import HOST, find_node
 from goldsmith.node.settings import NodeSettings
@@ -32,16 +33,6 @@ OLDEST_LXC = (4, 0)
 LITTLE_DISK, LOW_DISK = 3 << 30, 10 << 30
 """Bytes below which an image cannot be built, and below which it gets tight: a template is 100 MB, unpacked 350 MB."""
 SUBORDINATE_IDS = "root:100000:65536"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found. `level` is ok, warning or error; `hint` says what to do about it."""
-
-    subject: str
-    level: str
-    message: str
-    hint: str = ""
 
 
 @dataclass(frozen=True)

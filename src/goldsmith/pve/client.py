@@ -18,6 +18,10 @@ from goldsmith.pve.storage import Storages
 from goldsmith.pve.tasks import Tasks
 
 
+BRIDGES = ("bridge", "OVSBridge", "vnet")
+"""The types of network interfaces that a guest's device can be put on."""
+
+
 @dataclass(frozen=True, order=True)
 class PveVersion:
     """A Proxmox VE version; ordered by number. `text` is the whole of it, e.g. `8.4.21`."""
@@ -74,6 +78,11 @@ class NodeApi:
     def storage(self) -> Storages:
         """Storages and what is in them."""
         return Storages(self._door, self.name, self.tasks)
+
+    def list_bridges(self) -> list[str]:
+        """Return what guests can be connected to: bridges, and vnets where there is SDN, as far as we may see them."""
+        found = read_entries(self._door.get(f"/nodes/{self.name}/network", type="any_bridge"))
+        return sorted(entry.text("iface") for entry in found if entry.text("type") in BRIDGES)
 
     @cached_property
     def backups(self) -> Backups:
@@ -155,10 +164,22 @@ class Pve:
             raise
         return True
 
-    def permissions(self) -> dict[str, frozenset[str]]:
-        """Return our privileges by ACL path, as far as they are granted explicitly."""
-        answer = Entry(self._door.get("/access/permissions"))
-        return {path: frozenset(key for key, on in Entry(answer[path]).items() if on) for path in answer}
+    def find_privileges(self, path: str) -> frozenset[str]:
+        """Return our privileges on one ACL path (`/vms/900`), be they granted there or further up.
+
+        The answer's values say whether a privilege propagates, not whether it is there (PVE::RPCEnvironment).
+        """
+        answer = Entry(self._door.get("/access/permissions", path=path))
+        return frozenset(privilege for held in answer.values() for privilege in Entry(held))
+
+    def list_roles(self) -> list[str]:
+        """Return the names of all roles."""
+        return sorted(entry.text("roleid") for entry in read_entries(self._door.get("/access/roles")))
+
+    def read_clock(self) -> float | None:
+        """Return how many seconds the node's clock is ahead of ours, to a second or two; None where it does not say."""
+        self.version()
+        return self._door.clock_ahead
 
     def close(self) -> None:
         """Close all connections."""

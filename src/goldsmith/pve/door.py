@@ -11,6 +11,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -104,6 +106,9 @@ class Door:
         self._session = ProxmoxHttpSession()
         self._session.max_redirects = 0  # a Proxmox never sends elsewhere, and secrets must not follow
         self._session.headers["accept"] = "application/json"
+        self._session.hooks["response"].append(self._note_clock)
+        self.clock_ahead: float | None = None
+        """Seconds by which the node's clock was ahead of ours when it last answered; None: it does not say."""
         self._auth: TokenAuth | PasswordAuth = (
             TokenAuth(connection, self._timeout)
             if connection.token_id
@@ -117,6 +122,10 @@ class Door:
     def endpoint(self) -> Endpoint:
         """The place that is asked now."""
         return self._endpoint
+
+    def _note_clock(self, response: requests.Response, **_: object) -> None:
+        with suppress(KeyError, TypeError, ValueError):  # no date, or none that can be read
+            self.clock_ahead = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
 
     def _turn_to(self, endpoint: Endpoint) -> None:
         """Ask another place from now on. Each is recognised by its own certificate."""
@@ -133,7 +142,7 @@ class Door:
         """Close all connections."""
         self._session.close()
 
-    def get(self, path: str, **params: Parameter) -> object:
+    def get(self, path: str, /, **params: Parameter) -> object:
         """Read. Repeated when the connection fails: reading changes nothing."""
         for attempt in range(GET_TRIES - 1):
             try:

@@ -25,7 +25,7 @@ STOP_TIMEOUT = 60.0
 class Caller(Protocol):
     """The calls of the API: what `door.Door` offers, and all that this room needs of it."""
 
-    def get(self, path: str, **params: Parameter) -> object:
+    def get(self, path: str, /, **params: Parameter) -> object:
         """Read."""
         ...
 

@@ -1,0 +1,83 @@
+"""Which privileges the configured work needs, and where: pure. `docs/proxmox.md` has the calls that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from goldsmith.pve.client import PveVersion
+
+FIRST_WITH_BRIDGE_RIGHTS = PveVersion(8, 0)
+"""Since then a guest's bridge needs SDN.Use (pve-container 5.0; PVE 7 asks for nothing there)."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Privileges on one ACL path, all of them needed."""
+
+    path: str
+    privileges: tuple[str, ...]
+    purpose: str
+    vital: bool = True
+    """Whether the work cannot be done without; otherwise it is done less well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Where the configured work happens."""
+
+    node: str
+    vmids: range
+    """Of temporary guests; the privileges are looked up at the first of them."""
+    disk_storage: str
+    template_storage: str
+    dump_storage: str
+    bridge: str
+    pool: str = ""
+    """The pool that temporary guests are put into."""
+
+
+GUEST = (
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Backup",
+    "VM.Clone",
+    "VM.Config.CPU",
+    "VM.Config.Disk",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.PowerMgmt",
+    "VM.Snapshot",
+)
+"""What making, running, keeping layers of, dumping and removing a container takes."""
+
+
+def list_needs(work: Work, version: PveVersion) -> tuple[Need, ...]:
+    """Return what the work needs on a Proxmox of a version, one entry for each path."""
+    merged: dict[str, Need] = {}
+    for need in _list_all(work, version):
+        known = merged.get(need.path)
+        if known is None:
+            merged[need.path] = need
+            continue
+        privileges = tuple(sorted({*known.privileges, *need.privileges}))
+        purpose = f"{known.purpose}, {need.purpose}"
+        merged[need.path] = Need(need.path, privileges, purpose, known.vital or need.vital)
+    return tuple(merged.values())
+
+
+def _list_all(work: Work, version: PveVersion) -> Iterator[Need]:
+    guests = f"/pool/{work.pool}" if work.pool else f"/vms/{work.vmids.start}"
+    yield Need(guests, GUEST, "temporary guests")
+    yield Need(f"/storage/{work.disk_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "their disks")
+    yield Need(
+        f"/storage/{work.template_storage}",
+        ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit"),
+        "base images and finished templates",
+    )
+    yield Need(f"/storage/{work.dump_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "dumps")
+    if version >= FIRST_WITH_BRIDGE_RIGHTS:
+        yield Need(f"/sdn/zones/localnetwork/{work.bridge}", ("SDN.Use",), "connecting guests")
+    yield Need(f"/nodes/{work.node}", ("Sys.Audit",), "seeing processors and memory of the node", vital=False)
+    yield Need("/", ("Sys.Audit",), "finding the address of another node of the cluster", vital=False)
