@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.shell import LocalShell
 
 from .conftest import TEMPLATE, connect_fake
+from .test_first_contact import SECRET, run_goldsmith
 
 USER = "builder@pve"
 VARIABLES = """
@@ -155,7 +157,7 @@ def test_the_command_shows_one_page_and_its_code_tells(project: Path) -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == 1, done.stderr
     assert lines[0] == "lxc:"
-    assert [line for line in lines if line.startswith("ERROR")][0].startswith("ERROR    shell: ")
+    assert [line[:16] for line in lines if line.startswith("ERROR")] == ["ERROR    shell: "]
     assert "ok       base image: local has debian-12-standard_12.7-1_amd64.tar.zst" in lines
     assert "something that is needed is missing" in done.stderr
     told = json.loads(run_goldsmith(project, "--json", "doctor", "lxc").stdout)

@@ -17,7 +17,6 @@ from goldsmith.pve.guests import Guest, Guests, parse_guest
 from goldsmith.pve.storage import Storages
 from goldsmith.pve.tasks import Tasks
 
-
 BRIDGES = ("bridge", "OVSBridge", "vnet")
 """The types of network interfaces that a guest's device can be put on."""
 
