@@ -26,7 +26,13 @@ GoldsmithError              1   anything goldsmith stops for
 │   ├── VersionNotFound
 │   ├── VersionExists
 │   └── RepositoryDamaged       a blob's content is not what its name promises
-└── NodeServiceError        9   the embedded node cannot be started or lacks something
+├── NodeServiceError        9   the embedded node cannot be started or lacks something
+├── TestsFailed            10   a version did not pass its tests
+└── FleetError             11   a server of the fleet
+    ├── BackupFailed            its backup was not made, or is not whole: nothing was destroyed
+    ├── DataMissing             data that it is to keep is not where it should be: nothing was destroyed
+    ├── ChecksFailed            the new guest does not do what it must
+    └── RolledBack              its replacement failed; what was there before runs again
 """
 
 from __future__ import annotations
@@ -255,3 +261,25 @@ class TestsFailed(GoldsmithError):
 
     __test__ = False  # pytest would take it for a test by its name
     exit_code = 10
+
+
+class FleetError(GoldsmithError):
+    """Something about a server of the fleet."""
+
+    exit_code = 11
+
+
+class BackupFailed(FleetError):
+    """A backup was not made, or is not whole. Nothing has been destroyed."""
+
+
+class DataMissing(FleetError):
+    """Data that a server is to keep is not where it should be. Nothing has been destroyed."""
+
+
+class ChecksFailed(FleetError):
+    """A guest that was made does not do what it must; `detail` says what it does."""
+
+
+class RolledBack(FleetError):
+    """A replacement has failed, and what was there before runs again. `__cause__` is why it failed."""

@@ -167,6 +167,17 @@ class VersionTested(Event):
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerReplaced(Event):
+    """A server of the fleet runs from another version. `outage` is its longest time without an answer, in seconds."""
+
+    kind = "server-replaced"
+    version: str
+    was: str
+    vmid: int
+    outage: float | None = None
+
+
 Listener = Callable[[Event], None]
 TRANSFER_PAUSE = 0.1
 """Seconds between two reports of one transfer."""

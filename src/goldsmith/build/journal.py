@@ -22,8 +22,8 @@ from typing import Literal
 
 from goldsmith.base.files import has_lock_holder, open_lock, write_atomic
 
-Kind = Literal["build", "test", "shell"]
-"""What a run is: it makes an image, tests a version, or lets a person look at one."""
+Kind = Literal["build", "test", "shell", "deploy"]
+"""What a run is: it makes an image, tests a version, lets a person look at one, or replaces servers."""
 MARK = "goldsmith run "
 
 

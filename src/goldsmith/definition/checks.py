@@ -8,11 +8,10 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from goldsmith.definition.image import Origin
+from goldsmith.definition.values import DHCP
 from goldsmith.definition.variables import Variables, accepted_form
 
 TOKEN = ("proxmox_api_token_id", "proxmox_api_token_secret")
-NEEDED_WITH_HOST = ("temp_ip_address", "temp_gateway")
-"""A guest on a foreign network must be told where it is and how it gets out."""
 DEBIAN_ACCOUNTS = frozenset(
     {
         "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data",
@@ -64,8 +63,10 @@ def find_mistakes(situation: Situation) -> list[Mistake]:
 
 def _check_host(situation: Situation) -> Iterator[Mistake]:
     if situation.has("proxmox_api_host"):
-        needed = () if situation.has("proxmox_api_password") else TOKEN
-        for name in filter(situation.lacks, (*needed, *NEEDED_WITH_HOST)):
+        # a guest on a foreign network must be told where it is and how it gets out
+        token = () if situation.has("proxmox_api_password") else TOKEN
+        gateway = () if situation.variables.temp_ip_address == DHCP else ("temp_gateway",)
+        for name in filter(situation.lacks, (*token, "temp_ip_address", *gateway)):
             yield Mistake(name, f"{name} is missing; {situation.where('proxmox_api_host')} needs it")
 
 
@@ -102,9 +103,12 @@ def _check_gateway(situation: Situation) -> Iterator[Mistake]:
     gateway, interface = situation.variables.temp_gateway, situation.variables.temp_ip_address
     if not situation.has("temp_gateway") or gateway is None:
         return
+    if interface == DHCP:
+        message = f"makes no sense with {situation.where('temp_ip_address')}: the network tells it"
+        yield Mistake("temp_gateway", f"temp_gateway {message}")
     if situation.lacks("temp_ip_address") and not situation.has("proxmox_api_host"):
         yield Mistake("temp_gateway", "temp_gateway makes no sense without temp_ip_address")
-    if situation.has("temp_ip_address") and interface is not None:
+    if situation.has("temp_ip_address") and isinstance(interface, IPv4Interface):
         fault = _find_gateway_fault(gateway, interface, situation.where("temp_ip_address"))
         if fault:
             yield Mistake("temp_gateway", f"temp_gateway {gateway} {fault}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -19,13 +19,18 @@ from pydantic_core import CoreSchema, core_schema
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.values import (
     API_HOST,
+    AUTO,
+    DHCP,
     FINGERPRINT,
     LOCATION,
     PACKAGE,
     UNPRINTABLE,
     DiskSize,
+    VmIdRange,
     parse_disk_size,
     parse_interface,
+    parse_interface6,
+    parse_range,
 )
 
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -81,21 +86,23 @@ class Matching:
         return {**handler(schema), "pattern": f"^{pattern}"}
 
 
-def _number(lowest: int, highest: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        number = int(value) if isinstance(value, str) and re.match(r"[0-9]{1,12}\Z", value) else value
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise ValueError(f"is {'a fraction' if isinstance(value, float) else _kind(value)}, not a whole number")
-        if not lowest <= number <= highest:
-            raise ValueError(f"{number} is too {'small' if number < lowest else 'large'}")
-        return number
+def read_number(value: Any, lowest: int, highest: int) -> int:
+    """Return a whole number; text of digits is one, too.
 
-    return check
+    :raises ValueError: it is none, or lies outside.
+    """
+    number = int(value) if isinstance(value, str) and re.match(r"[0-9]{1,12}\Z", value) else value
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"is {'a fraction' if isinstance(value, float) else _kind(value)}, not a whole number")
+    if not lowest <= number <= highest:
+        raise ValueError(f"{number} is too {'small' if number < lowest else 'large'}")
+    return number
 
 
-def _whole(lowest: int, highest: int) -> tuple[BeforeValidator, WithJsonSchema]:
+def whole(lowest: int, highest: int) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return what accepts a whole number between two, both included (for `Annotated`)."""
     schema = {"type": "integer", "minimum": lowest, "maximum": highest}
-    return BeforeValidator(_number(lowest, highest)), WithJsonSchema(schema)
+    return BeforeValidator(lambda value: read_number(value, lowest, highest)), WithJsonSchema(schema)
 
 
 def _truth(value: Any) -> bool:
@@ -112,6 +119,30 @@ def _disk(value: Any) -> DiskSize:
 
 def _interface(value: Any) -> IPv4Interface:
     return value if isinstance(value, IPv4Interface) else parse_interface(_text(value))
+
+
+def _interface_or_dhcp(value: Any) -> IPv4Interface | str:
+    return DHCP if value == DHCP else _interface(value)
+
+
+def _interface6(value: Any) -> IPv6Interface | str:
+    if value in (AUTO, DHCP):
+        return str(value)
+    return value if isinstance(value, IPv6Interface) else parse_interface6(_text(value))
+
+
+def _address6(value: Any) -> IPv6Address:
+    if isinstance(value, IPv6Address):
+        return value
+    text = _text(value)
+    try:
+        return IPv6Address(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IPv6 address") from error
+
+
+def _range(value: Any) -> VmIdRange:
+    return value if isinstance(value, VmIdRange) else parse_range(_text(value))
 
 
 def _address(value: Any) -> IPv4Address:
@@ -162,7 +193,9 @@ def read_packages(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
+def one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return what accepts one of some words (for `Annotated`)."""
+
     def check(value: Any) -> str:
         if value not in words:
             raise ValueError(f"is {repr(value) if isinstance(value, str) else _kind(value)}, not {' or '.join(words)}")
@@ -185,9 +218,10 @@ def _directory(value: Any) -> PurePosixPath:
     return path
 
 
-_VMID, _UID, _SECONDS = _whole(100, 999_999_999), _whole(100, 60_000), _whole(1, 86_400)
-_CONNECTION = _one_of("ssh", "direct")
-_SHELL = _one_of("ssh", "none")
+_VMID, _UID, _SECONDS = whole(100, 999_999_999), whole(100, 60_000), whole(1, 86_400)
+_VLAN, _MTU = whole(1, 4094), whole(64, 65_535)
+_CONNECTION = one_of("ssh", "direct")
+_SHELL = one_of("ssh", "none")
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 VmId = Annotated[int, _VMID[0], _VMID[1]]
 """A guest's id (PVE 8.4, format pve-vmid)."""
@@ -197,7 +231,18 @@ Seconds = Annotated[int, _SECONDS[0], _SECONDS[1]]
 TestConnection = Annotated[Literal["ssh", "direct"], _CONNECTION[0], _CONNECTION[1]]
 NodeShell = Annotated[Literal["ssh", "none"], _SHELL[0], _SHELL[1]]
 Truth = Annotated[bool, BeforeValidator(_truth)]
-Interface = Annotated[IPv4Interface, BeforeValidator(_interface), WithJsonSchema({"type": "string"})]
+InterfaceOrDhcp = Annotated[
+    IPv4Interface | Literal["dhcp"], BeforeValidator(_interface_or_dhcp), WithJsonSchema({"type": "string"})
+]
+Interface6 = Annotated[
+    IPv6Interface | Literal["auto", "dhcp"], BeforeValidator(_interface6), WithJsonSchema({"type": "string"})
+]
+Address6 = Annotated[IPv6Address, BeforeValidator(_address6), WithJsonSchema({"type": "string", "format": "ipv6"})]
+VmIds = Annotated[VmIdRange, BeforeValidator(_range), WithJsonSchema({"type": "string", "pattern": "^[0-9]+-[0-9]+$"})]
+Vlan = Annotated[int, _VLAN[0], _VLAN[1]]
+"""IEEE 802.1Q."""
+Mtu = Annotated[int, _MTU[0], _MTU[1]]
+"""Bytes (PVE 8.4, netN of a container)."""
 Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
 Disk = Annotated[DiskSize, BeforeValidator(_disk), WithJsonSchema({"type": "string", "pattern": "^[^:]+:[0-9.]+$"})]
 Location = Annotated[str, BeforeValidator(_location), WithJsonSchema({"type": "string", "minLength": 1})]

@@ -53,7 +53,7 @@ def check_not_reserved(image: Image, reserved: Reserved) -> None:
     if variables.temp_vmid in reserved.vmids:
         message = f"temp_vmid {variables.temp_vmid} belongs to a server in the inventory"
         problems.append(image.problem("temp_vmid", message, "an id that no server has, or none to have one chosen"))
-    address = variables.temp_ip_address
+    address = image.fixed_address
     if address is not None and address.ip in reserved.addresses:
         message = f"temp_ip_address {address.ip} belongs to a server in the inventory"
         problems.append(image.problem("temp_ip_address", message, "an address that no server has"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from goldsmith.definition.variables import Variables
 VARS_FILE = "vars.yml"
 VAULT_FILE = "vault.yml"
 PLAYBOOK_FILE = "playbook.yml"
+POOL = range(900, 1000)
+"""The vmids of temporary guests, where an image says nothing else."""
 REPOSITORY, SIGNERS_FILE = "repository", "allowed_signers"
 """Beside `images/`, where vars.yml names no others."""
 
@@ -70,6 +73,18 @@ class Image:
     def signers_file(self) -> Path:
         """Who may sign its versions; whether the file is there is not known."""
         return self.project / (self.variables.signers_file or SIGNERS_FILE)
+
+    @property
+    def vmids(self) -> range:
+        """From which its temporary guests get their vmids, where it names none."""
+        named = self.variables.proxmox_vmids
+        return POOL if named is None else named.vmids
+
+    @property
+    def fixed_address(self) -> IPv4Interface | None:
+        """`temp_ip_address` where it is one; None where one is chosen or given by the network."""
+        address = self.variables.temp_ip_address
+        return address if isinstance(address, IPv4Interface) else None
 
     @property
     def ca_file(self) -> Path | None:

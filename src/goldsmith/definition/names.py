@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -27,7 +28,7 @@ CLOSE = 0.8
 OTHER_WORDS = frozenset(
     {
         "template_dir", "template_email", "template_gid", "template_group", "template_home", "template_key",
-        "template_port", "template_shell", "temp_ip6_address", "temp_gateway6",
+        "template_port", "template_shell",
     }
 )  # fmt: skip
 """Names that lie near a known one but mean something of their own."""
@@ -56,16 +57,17 @@ def find_name_fault(name: str, value: Any) -> NameFault | None:
     return NameFault(f"unknown variable '{name}'", meant) if meant else None
 
 
-def find_meant(name: str, value: Any) -> str | None:
+def find_meant(name: str, value: Any, known_names: Iterable[str] = KNOWN) -> str | None:
     """Return the known variable that a name was probably meant to be.
 
     Not meant are: a known name with words added (`apps_extra`, `git_email_2`, `my_apps`), a plural that holds a list
     where the known one holds none, a singular the other way round (`template_users`, `app`), and `OTHER_WORDS`.
     """
     small = name.lower()
-    if small in KNOWN or small in OTHER_WORDS:
-        return small if small in KNOWN else None
-    near = get_close_matches(small, KNOWN, n=3, cutoff=CLOSE)
+    names = tuple(known_names)
+    if small in names or small in OTHER_WORDS:
+        return small if small in names else None
+    near = get_close_matches(small, names, n=3, cutoff=CLOSE)
     return next((known for known in near if not _is_deliberate(small, known, value)), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 GIB = 1 << 30
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -13,6 +13,15 @@ HOSTNAME = re.compile(rf"{LABEL}(\.{LABEL})*\Z")
 """What Proxmox takes as a container's host name (PVE 8.4, format dns-name)."""
 STORAGE = re.compile(r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]\Z")
 """A storage id (PVE 8.4, format pve-storage-id)."""
+POOL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+){0,2}\Z")
+"""A pool; since PVE 8.1 it may lie in another one (format pve-poolid)."""
+CHANNEL = re.compile(r"[a-z][a-z0-9]*([-._][a-z0-9]+)*\Z")
+"""A channel's name."""
+VERSION_TAG = re.compile(r"\d{8}\.[1-9]\d*\Z")
+"""A version's tag: the day, and its number on that day."""
+GUEST_TAG = re.compile(r"[a-z0-9_][a-z0-9_.+-]*\Z")
+"""A tag of a guest, in the small letters that Proxmox makes of it (PVE 8.4, format pve-tag)."""
+NAMESERVERS = re.compile(r"[0-9A-Fa-f.:]+( [0-9A-Fa-f.:]+)*\Z")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 """A login name as Debian's useradd takes it."""
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?\Z")
@@ -40,6 +49,10 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 DISK_FORM = "<storage>:<size in GiB>, for example local:8"
 CIDR_FORM = "an IPv4 address with its prefix length, for example 10.10.10.254/24"
+DHCP, AUTO = "dhcp", "auto"
+"""Addresses that a network gives: by DHCP, and (IPv6) by its router's announcements."""
+BRIDGE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}\Z")
+"""The name of a network interface of the node: a bridge, or a vnet of its SDN."""
 
 
 class RenderError(ValueError):
@@ -75,6 +88,48 @@ def parse_disk_size(text: str) -> DiskSize:
     if not Decimal("0.5") <= gib <= 8192:
         raise ValueError(f"the size {size} is not between 0.5 and 8192 GiB")
     return DiskSize(storage, int(gib * 1024) << 20)
+
+
+def parse_interface6(text: str) -> IPv6Interface:
+    """Parse an IPv6 address with its prefix length.
+
+    :raises ValueError: it has no prefix length, or is no address.
+    """
+    if "/" not in text:
+        raise ValueError(f"{text!r} lacks a prefix length")
+    try:
+        return IPv6Interface(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IPv6 address with a prefix length") from error
+
+
+@dataclass(frozen=True)
+class VmIdRange:
+    """Vmids from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    @property
+    def vmids(self) -> range:
+        """All of them."""
+        return range(self.first, self.last + 1)
+
+
+def parse_range(text: str) -> VmIdRange:
+    """Parse `900-949`: vmids from 100 to 999999999 (PVE 8.4, format pve-vmid).
+
+    :raises ValueError: it is no range, or an empty one.
+    """
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal()):
+        raise ValueError(f"{text!r} is not a range like 900-999")
+    if not 100 <= int(first) <= int(last) <= 999_999_999:
+        raise ValueError(f"{text!r} is not a range between 100 and 999999999")
+    return VmIdRange(int(first), int(last))
 
 
 def parse_interface(text: str) -> IPv4Interface:

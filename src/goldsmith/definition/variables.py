@@ -5,19 +5,23 @@ Each is written once, here: its type, default, meaning and examples; docs and th
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from goldsmith.definition.declare import accepted, declare
 from goldsmith.definition.fields import (
     Address,
+    Address6,
     ApiHosts,
     Directory,
     Disk,
     Fingerprints,
-    Interface,
+    Interface6,
+    InterfaceOrDhcp,
     Location,
     Matching,
+    Mtu,
     NodeShell,
     Packages,
     Seconds,
@@ -26,16 +30,20 @@ from goldsmith.definition.fields import (
     Text,
     Truth,
     Uid,
+    Vlan,
     VmId,
+    VmIds,
 )
 from goldsmith.definition.hygiene import Limits, Reasons, Users
 from goldsmith.definition.layers import PERIOD_FORM, Layers, Period
 from goldsmith.definition.values import (
     API_USER,
+    BRIDGE,
     CIDR_FORM,
     DISK_FORM,
     HOSTNAME,
     NAME,
+    POOL_ID,
     STORAGE,
     STRATEGY,
     TOKEN_ID,
@@ -45,25 +53,12 @@ from goldsmith.definition.values import (
 Hostname = Annotated[str, Matching(HOSTNAME, "is not a host name", longest=253)]
 
 
-def _known(description: str, accepted: str, *examples: object, default: Any = None, otherwise: str = "") -> Any:
-    """Declare a variable: what it means, the form it takes (shown when a value is refused) and examples.
-
-    :param otherwise: what happens without it, in words, where the default alone does not say so.
-    """
-    return Field(
-        default,
-        description=description,
-        examples=list(examples),
-        json_schema_extra={"accepted": accepted, "otherwise": otherwise},
-    )
-
-
 class Variables(BaseModel):
     """The known variables of one image, as written: where a value is missing, its default or None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    proxmox_api_host: ApiHosts | None = _known(
+    proxmox_api_host: ApiHosts | None = declare(
         "The Proxmox VE node whose API is used, or several of one cluster: where one cannot be reached, the next is "
         "asked. Everything else about the node (the other proxmox_ variables) counts only together with it.",
         "a host name or address, with :port where it is not 8006, or a list of them",
@@ -71,54 +66,54 @@ class Variables(BaseModel):
         ["10.0.0.5", "10.0.0.6:8006"],
         otherwise="the image is built on the embedded node of this machine",
     )
-    proxmox_api_user: Annotated[str, Matching(API_USER, "is not user@realm")] = _known(
+    proxmox_api_user: Annotated[str, Matching(API_USER, "is not user@realm")] = declare(
         "The user who owns the API token, or who logs in with proxmox_api_password.",
         "user@realm",
         "root@pam",
         "goldsmith@pve",
         default="root@pam",
     )
-    proxmox_api_token_id: Annotated[str, Matching(TOKEN_ID, "is not a token id")] | None = _known(
+    proxmox_api_token_id: Annotated[str, Matching(TOKEN_ID, "is not a token id")] | None = declare(
         "The API token's id. With proxmox_api_host a token is needed, or a password.",
         "the token's name, or user@realm!name",
         "ci",
         "root@pam!ci",
     )
-    proxmox_api_token_secret: SecretText | None = _known(
+    proxmox_api_token_secret: SecretText | None = declare(
         "The API token's secret. Better kept in the environment or in vault.yml.",
         "the secret that Proxmox showed when the token was made",
     )
-    proxmox_api_password: SecretText | None = _known(
+    proxmox_api_password: SecretText | None = declare(
         "The password of proxmox_api_user, for those who may have no token. Better kept in the environment or in "
         "vault.yml.",
         "text in one line",
     )
-    proxmox_api_totp: SecretText | None = _known(
+    proxmox_api_totp: SecretText | None = declare(
         "The code that the second factor of proxmox_api_user shows at the moment (TOTP). It is meant for the "
         "environment; one code opens the API for as long as a command runs.",
         "the digits of the code",
         otherwise="asked for at the terminal, where the node wants one",
     )
-    proxmox_ca_file: Text | None = _known(
+    proxmox_ca_file: Text | None = declare(
         "Certificate authority of the node, where the system does not know it.",
         "path of a PEM file; ~ is your home, other paths are relative to the image's folder",
         "pve-root-ca.pem",
         otherwise="the authorities that this machine trusts",
     )
-    proxmox_fingerprint: Fingerprints | None = _known(
+    proxmox_fingerprint: Fingerprints | None = declare(
         "SHA-256 fingerprint of the node's certificate. Without proxmox_ca_file it is trusted instead of an "
         "authority; with it both must hold. For several nodes in proxmox_api_host a list in the same order.",
         "32 pairs of hex digits with colons, as Proxmox shows them under Certificates, or a list of them",
         otherwise="an authority must have signed the certificate, or the fingerprint is shown and asked for at the "
         "first contact, as ssh does, and remembered",
     )
-    proxmox_node: Hostname | None = _known(
+    proxmox_node: Hostname | None = declare(
         "The cluster's node on which the build guest is made.",
         "a node's name",
         "pve",
         otherwise="the node that answers",
     )
-    proxmox_shell: NodeShell = _known(
+    proxmox_shell: NodeShell = declare(
         "How what Proxmox's API has no way for is done on the node: placing a finished template in dump_dir, and "
         "reading a dump back. ssh: over ssh, with your own keys, agent, configuration and known hosts. none: not at "
         "all; the image is built on the embedded node of this machine and uploaded through the API.",
@@ -126,25 +121,25 @@ class Variables(BaseModel):
         "none",
         default="ssh",
     )
-    proxmox_shell_user: Annotated[str, Matching(USER, "is not a login name")] = _known(
+    proxmox_shell_user: Annotated[str, Matching(USER, "is not a login name")] = declare(
         "Who logs in to the node over ssh. Another user than root becomes root through sudo.",
         "a login name",
         "ops",
         default="root",
     )
-    proxmox_sudo_password: SecretText | None = _known(
+    proxmox_sudo_password: SecretText | None = declare(
         "The password that sudo asks proxmox_shell_user for on the node. It is never stored or shown. Better kept in "
         "the environment or in vault.yml.",
         "text in one line",
         otherwise="where sudo wants one, it is asked for once at the terminal",
     )
-    proxmox_storage: Annotated[str, Matching(STORAGE, "is not a storage id")] = _known(
+    proxmox_storage: Annotated[str, Matching(STORAGE, "is not a storage id")] = declare(
         "The storage that holds the base image, and the build guest's disk where temp_disk_size names no other.",
         "a storage id",
         "local",
         default="local",
     )
-    base_image: Text = _known(
+    base_image: Text = declare(
         "What is built upon: a template of the storage, by its name or as the newest of a package (what the storage "
         "lacks is downloaded from the node's appliance index), or a version of another image of the repository.",
         "a template's name or package, a volume id, or image:NAME, image:NAME:TAG or image:NAME:CHANNEL",
@@ -154,81 +149,123 @@ class Variables(BaseModel):
         "image:debian-12-base:stable",
         default="debian-12-standard",
     )
-    temp_vmid: VmId | None = _known(
+    temp_vmid: VmId | None = declare(
         "The build guest's id. It must be free, and no server's in the inventory.",
         "a whole number from 100 to 999999999",
         900,
-        otherwise="the first free one from 900 on",
+        otherwise="the first free one of proxmox_vmids",
     )
-    temp_hostname: Hostname | None = _known(
+    proxmox_vmids: VmIds | None = declare(
+        "The ids from which temporary guests get theirs, where temp_vmid names none.",
+        "a range, the first and the last of them with - between, from 100 to 999999999",
+        "900-949",
+        otherwise="900-999",
+    )
+    proxmox_pool: Annotated[str, Matching(POOL_ID, "is not the name of a pool")] | None = declare(
+        "The pool that temporary guests are put into: privileges on it are enough for them then.",
+        "a pool's name",
+        "golden",
+        otherwise="none",
+    )
+    temp_hostname: Hostname | None = declare(
         "The build guest's host name.",
         "a host name: letters, digits and - in parts of at most 63, with dots between them",
         "lxc-build",
         otherwise="the image's name with -build",
     )
-    temp_disk_size: Disk | None = _known(
+    temp_disk_size: Disk | None = declare(
         "The build guest's disk.", DISK_FORM, "local:8", "local-lvm:4.5", otherwise="8 GiB on proxmox_storage"
     )
-    temp_ip_address: Interface | None = _known(
-        "The build guest's address. Needed with proxmox_api_host. No server in the inventory may have it.",
-        CIDR_FORM,
+    temp_ip_address: InterfaceOrDhcp | None = declare(
+        "The build guest's address. Needed with proxmox_api_host. No server in the inventory may have it. With dhcp "
+        "the network gives one, which the node tells (Proxmox VE 8.1 and later).",
+        f"{CIDR_FORM}, or dhcp",
         "10.10.10.254/24",
+        "dhcp",
         otherwise="on the embedded node, one from its own network",
     )
-    temp_gateway: Address | None = _known(
+    temp_gateway: Address | None = declare(
         "The build guest's gateway; must lie in the network of temp_ip_address. Needed with proxmox_api_host: "
         "a guest without one cannot install packages.",
         "an IPv4 address in the network of temp_ip_address, and not that address itself",
         "10.10.10.1",
-        otherwise="on the embedded node, the gateway of its own network",
+        otherwise="on the embedded node, the gateway of its own network; with dhcp, what the network says",
     )
-    dump_dir: Directory | None = _known(
+    temp_ip6_address: Interface6 | None = declare(
+        "The build guest's IPv6 address, besides that of IPv4, over which goldsmith connects.",
+        "an IPv6 address with its prefix length, auto (the router announces it) or dhcp",
+        "2001:db8::fe/64",
+        "auto",
+        otherwise="none is set",
+    )
+    temp_gateway6: Address6 | None = declare(
+        "The build guest's IPv6 gateway.", "an IPv6 address", "2001:db8::1", otherwise="none is set"
+    )
+    temp_bridge: Annotated[str, Matching(BRIDGE, "is not the name of a bridge")] | None = declare(
+        "The bridge that the build guest is connected to, or a vnet of the node's SDN.",
+        "the name of a bridge or vnet",
+        "vmbr1",
+        otherwise="vmbr0",
+    )
+    temp_vlan: Vlan | None = declare(
+        "The VLAN that the build guest is put into.", "a whole number from 1 to 4094", 42, otherwise="none"
+    )
+    temp_mtu: Mtu | None = declare(
+        "Largest packet of the build guest's network device, in bytes.",
+        "a whole number from 64 to 65535",
+        1450,
+        otherwise="the bridge's own",
+    )
+    temp_firewall: Truth = declare(
+        "Whether the node's firewall filters what the build guest sends and gets.", "true or false", True, default=False
+    )
+    dump_dir: Directory | None = declare(
         "Directory on the node where the finished template is stored.",
         "an absolute path",
         "/var/lib/vz/template/cache",
         otherwise="the template directory of the node's storage, so that it can be used at once",
     )
-    template_name: Annotated[str, Matching(NAME, "is not a template name", longest=100)] | None = _known(
+    template_name: Annotated[str, Matching(NAME, "is not a template name", longest=100)] | None = declare(
         "Name of the template and of the image's versions; the date is added.",
         "lower-case letters and digits, with single . _ or - between them, at most 100",
         "debian-12-docker",
         otherwise="the name of the image's folder",
     )
-    template_user: Annotated[str, Matching(USER, "is not a login name")] = _known(
+    template_user: Annotated[str, Matching(USER, "is not a login name")] = declare(
         "The account that the image gets. It must not be one that Debian has itself, like root.",
         "lower-case letters, digits, _ and -, at most 32, not beginning with a digit",
         "ops",
         default="ops",
     )
-    template_password: SecretText | None = _known(
+    template_password: SecretText | None = declare(
         "The new account's temporary password; the image holds only a hash. Better kept in the environment "
         "or in vault.yml.",
         "text in one line, in quotes if it could be read as something else",
         otherwise="a random one, kept beside the project in .goldsmith/",
     )
-    template_uid: Uid = _known("The new account's user id.", "a whole number from 100 to 60000", 1000, default=1000)
-    apps: Packages = _known(
+    template_uid: Uid = declare("The new account's user id.", "a whole number from 100 to 60000", 1000, default=1000)
+    apps: Packages = declare(
         "Packages to install.",
         "a list of package names, with =version or :architecture where wanted",
         ["git", "htop"],
         default=(),
         otherwise="none",
     )
-    force_reset_password: Truth = _known(
+    force_reset_password: Truth = declare(
         "Whether the account must change its password at the first login.", "true or false", True, default=True
     )
-    git_email: Text | None = _known(
+    git_email: Text | None = declare(
         "E-mail address in the account's git configuration.", "text", "ops@example.com", otherwise="none is set"
     )
-    git_user: Text | None = _known("Name in the account's git configuration.", "text", "Ops", otherwise="none is set")
-    ssh_key_file: Text | None = _known(
+    git_user: Text | None = declare("Name in the account's git configuration.", "text", "Ops", otherwise="none is set")
+    ssh_key_file: Text | None = declare(
         "Public key that may log in to the new account.",
         "path of a file with one OpenSSH public key; ~ is your home, other paths are relative to the image's folder",
         "~/.ssh/id_ed25519.pub",
         otherwise="your own ~/.ssh/id_ed25519.pub (or id_ecdsa.pub, id_rsa.pub); where there is none, a key pair is "
         "made in .goldsmith/",
     )
-    layers: Layers = _known(
+    layers: Layers = declare(
         "Stages of the provisioning, each built upon the one before and kept on the node: when something changes, only "
         "the layers from there on are built again. The playbook of a layer has `hosts: all`, like playbook.yml.",
         "a list of mappings: exactly one of playbook (a path in the image's folder), role and apps (a list of "
@@ -237,19 +274,19 @@ class Variables(BaseModel):
         default=(),
         otherwise="playbook.yml, divided after the packages that it installs first, where that is safe",
     )
-    refresh_after: Period | None = _known(
+    refresh_after: Period | None = declare(
         "How old a layer of packages may become before it is built again, so that it gets newer ones.",
         PERIOD_FORM,
         "7d",
         otherwise="it is built again only when something that it is made of has changed, or with --refresh",
     )
-    ansible_strategy: Annotated[str, Matching(STRATEGY, "is not a strategy's name")] = _known(
+    ansible_strategy: Annotated[str, Matching(STRATEGY, "is not a strategy's name")] = declare(
         "Ansible's strategy. mitogen_linear is the fastest; linear is Ansible's own, for modules that mitogen breaks.",
         "mitogen_linear, linear, or another strategy plugin that is installed",
         "linear",
         default="mitogen_linear",
     )
-    repository: Location | None = _known(
+    repository: Location | None = declare(
         "Where versions are stored: an OCI image layout in a directory, or a place in an OCI registry.",
         "path of a directory (~ is your home, other paths are relative to the project), or oci://host[:port]/path in "
         "small letters",
@@ -257,19 +294,19 @@ class Variables(BaseModel):
         "oci://registry.example.org/golden",
         otherwise="repository/ beside images/",
     )
-    require_signature: Truth = _known(
+    require_signature: Truth = declare(
         "Whether only versions that somebody in signers_file has signed are promoted to a channel and deployed.",
         "true or false",
         True,
         default=False,
     )
-    signers_file: Text | None = _known(
+    signers_file: Text | None = declare(
         "Who may sign versions of this image: an allowed signers file, as ssh-keygen(1) and git have it.",
         "path of a file; ~ is your home, other paths are relative to the project",
         "inventory/signers",
         otherwise="allowed_signers beside images/",
     )
-    hygiene_skip: Reasons = _known(
+    hygiene_skip: Reasons = declare(
         "Built-in checks of the tests that do not apply to this image, each with the reason. "
         "The reason is part of the image's test report.",
         "a mapping from names of checks to reasons",
@@ -277,14 +314,14 @@ class Variables(BaseModel):
         default={},
         otherwise="all checks are made",
     )
-    hygiene_users: Users = _known(
+    hygiene_users: Users = declare(
         "Accounts with a user id of 1000 or more that the image is meant to have, besides template_user.",
         "a list of login names",
         ["deploy", "backup-agent"],
         default=(),
         otherwise="none",
     )
-    hygiene_limits: Limits = _known(
+    hygiene_limits: Limits = declare(
         "Upper limits for what the tests measure: time-to-ready (seconds), disk-used and memory-used (MiB), "
         "upgrade-state (packages that could be upgraded).",
         "a mapping from time-to-ready, disk-used, memory-used or upgrade-state to numbers",
@@ -292,14 +329,14 @@ class Variables(BaseModel):
         default={},
         otherwise="they are told, and judge nothing",
     )
-    test_timeout: Seconds = _known(
+    test_timeout: Seconds = declare(
         "How long one of the image's own tests may take, its fixtures and reboots included, before it is stopped and "
         "counts as failed.",
         "a whole number of seconds from 1 to 86400",
         60,
         default=300,
     )
-    test_connection: TestConnection = _known(
+    test_connection: TestConnection = declare(
         "How tests enter their guests. ssh: as root, over the network. direct: by LXC's own way in, through the node, "
         "for an image without sshd, or one whose network does not come up where it is tested.",
         "ssh or direct",
@@ -323,5 +360,4 @@ SECRETS = frozenset(
 
 def accepted_form(name: str) -> str:
     """Return the form in which a known variable is accepted, for an error about it."""
-    extra = Variables.model_fields[name].json_schema_extra
-    return str(extra["accepted"]) if isinstance(extra, dict) else ""
+    return accepted(Variables, name)

@@ -24,6 +24,8 @@ class Backup:
     volid: str
     path: str
     size: int
+    log: tuple[str, ...] = ()
+    """What vzdump said: which mount points it has included, and which not."""
 
 
 def find_archive(lines: Iterable[str]) -> str | None:
@@ -81,7 +83,8 @@ class Backups:
         name = archive.rpartition("/")[2]
         for volume in self._storages.list_content(storage, "backup", vmid):
             if volume.name == name:
-                return Backup(volume.volid, archive if archive.startswith("/") else "", volume.size)
+                path = archive if archive.startswith("/") else ""
+                return Backup(volume.volid, path, volume.size, tuple(lines))
         raise PveError(f"{storage} does not list the archive {name} that vzdump has written")
 
     def read_config(self, volid: str) -> str:

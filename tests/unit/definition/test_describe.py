@@ -50,7 +50,7 @@ def test_defaults_are_shown_as_a_person_writes_them() -> None:
     shown = {one.name: one.default for one in describe_variables()}
     assert shown["template_user"] == "`ops`"
     assert shown["force_reset_password"] == "`true`"
-    assert shown["temp_vmid"] == "the first free one from 900 on"
+    assert shown["temp_vmid"] == "the first free one of proxmox_vmids"
     assert shown["proxmox_api_token_id"] == "none"
 
 

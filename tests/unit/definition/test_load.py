@@ -54,6 +54,34 @@ users: [{{name: "{{{{ item }}}}", on: yes}}]
 """.format(fingerprint=":".join(["AB"] * 32))
 
 
+NETWORK = """\
+proxmox_api_host: [pve1, "pve2:443"]
+proxmox_api_password: unmistakable
+proxmox_vmids: 700-709
+proxmox_pool: golden
+proxmox_shell_user: ops
+temp_ip_address: dhcp
+temp_ip6_address: auto
+temp_bridge: vnet1
+temp_vlan: 42
+temp_mtu: "1450"
+temp_firewall: yes
+"""
+
+
+def test_a_network_that_gives_addresses_and_a_password_for_several_hosts(place: Place) -> None:
+    place.write(NETWORK)
+    image = place.load()
+    variables = image.variables
+    assert variables.proxmox_api_host == ("pve1", "pve2:443")
+    assert (image.vmids, image.fixed_address) == (range(700, 710), None)
+    assert str(variables.proxmox_vmids) == "700-709"
+    assert (variables.temp_ip_address, variables.temp_ip6_address) == ("dhcp", "auto")
+    assert (variables.temp_bridge, variables.temp_vlan, variables.temp_mtu) == ("vnet1", 42, 1450)
+    assert variables.temp_firewall
+    assert "unmistakable" not in repr(image)
+
+
 def test_a_complete_file_is_read_as_it_stands(place: Place) -> None:
     place.write(COMPLETE)
     image = place.load()
@@ -177,7 +205,34 @@ BAD: list[tuple[str, str]] = [
     ),
     ("temp_ip_address: 10.10.10.0/24", "temp_ip_address: 10.10.10.0 is not a host's address in 10.10.10.0/24"),
     ("temp_ip_address: fe80::1/64", "temp_ip_address: 'fe80::1/64' is not an IPv4 address with a prefix length"),
-    ("temp_ip_address: dhcp", "temp_ip_address: 'dhcp' lacks a prefix length"),
+    ("temp_ip_address: DHCP", "temp_ip_address: 'DHCP' lacks a prefix length"),
+    ("temp_ip6_address: fe80::1", "temp_ip6_address: 'fe80::1' lacks a prefix length (accepted: an IPv6 address"),
+    ("temp_ip6_address: 10.0.0.1/8", "temp_ip6_address: '10.0.0.1/8' is not an IPv6 address with a prefix length"),
+    ("temp_gateway6: 10.0.0.1", "temp_gateway6: '10.0.0.1' is not an IPv6 address"),
+    ("temp_vlan: 4095", "temp_vlan: 4095 is too large"),
+    ("temp_bridge: a name with spaces", "temp_bridge: 'a name with spaces' is not the name of a bridge"),
+    ("proxmox_vmids: 900", "proxmox_vmids is a number, not text"),
+    ("proxmox_vmids: 900-", "proxmox_vmids: '900-' is not a range like 900-999"),
+    ("proxmox_vmids: 99-200", "proxmox_vmids: '99-200' is not a range between 100 and 999999999"),
+    ("proxmox_vmids: 300-200", "proxmox_vmids: '300-200' is not a range between 100 and 999999999"),
+    (
+        "temp_ip_address: dhcp\ntemp_gateway: 10.0.0.1",
+        "vars.yml:2: temp_gateway makes no sense with temp_ip_address (vars.yml:1): the network tells it",
+    ),
+    (
+        "proxmox_api_host: [a, b]\ntemp_ip_address: dhcp\nproxmox_api_password: unmistakable\n"
+        f"proxmox_fingerprint: {':'.join(['AB'] * 32)}\n",
+        "vars.yml:4: proxmox_fingerprint: there are 1, but 2 in proxmox_api_host (vars.yml:1); give one for each",
+    ),
+    (
+        "proxmox_api_host: [a, a]",
+        "vars.yml:1: proxmox_api_host is a list in which something stands twice",
+    ),
+    (
+        f"{HOST}{NET}proxmox_api_password: unmistakable",
+        "proxmox_api_password: there is proxmox_api_token_id (vars.yml:2) as well; give a token or a password, not",
+    ),
+    ("proxmox_shell: telnet", "proxmox_shell is 'telnet', not ssh or none"),
     ("temp_gateway: gate", "temp_gateway: 'gate' is not an IPv4 address (accepted: an IPv4 address in the network"),
     ("temp_gateway: 10.10.10.1", "vars.yml:1: temp_gateway makes no sense without temp_ip_address"),
     ("dump_dir: dump", "dump_dir: 'dump' is not an absolute path"),

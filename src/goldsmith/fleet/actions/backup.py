@@ -1,0 +1,158 @@
+"""Backups of a server: made, with all data proven to be in them, and read back before anything else happens."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import replace
+
+from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
+from goldsmith.definition.mounts import BackupPlan, BindMount
+from goldsmith.fleet.goals import BackedUp
+from goldsmith.fleet.marks import Role, describe
+from goldsmith.fleet.work import Work
+from goldsmith.pve.backup import Backup
+from goldsmith.pve.properties import Mount, parse_mount, render_mount
+
+READ_TIMEOUT = 4 * 3600.0
+"""Seconds: a whole archive is read."""
+BORG_TIMEOUT = 4 * 3600.0
+INCLUDED = re.compile(r"including mount point \S+ \('(?P<path>[^']*)'\) in backup")
+"""How vzdump says that it has a mount point in the archive (PVE 8.4)."""
+
+
+def ensure_backup(goal: BackedUp, work: Work) -> str:
+    """Back up the old guest, prove that its data is in it, and read it back. One that was made already counts.
+
+    :raises BackupFailed: there is none that is whole.
+    """
+    if work.record.backup and work.site.node.storage.find_volume(work.record.backup) is not None:
+        return f"{work.record.backup} is there"
+    plan = work.server.variables.backup
+    if plan is None:
+        raise BackupFailed(f"{work.server.name}: there is no backup storage", hint="set backup in the inventory")
+    if not work.find_guest("old"):
+        raise BackupFailed(f"{work.server.name}: guest {goal.vmid} is not there, and neither is its backup")
+    backup = back_up(work, goal.vmid, plan)
+    work.note(backup=backup.volid)
+    return backup.volid
+
+
+def back_up(work: Work, vmid: int, plan: BackupPlan) -> Backup:
+    """Make a backup of a guest and read it back.
+
+    :raises BackupFailed: it was not made, or something is missing in it.
+    """
+    try:
+        include_data(work, vmid)
+        run_hook(work, vmid, plan.before, "before")
+        try:
+            backup = _dump(work, vmid, plan)
+            back_up_binds(work)
+        finally:
+            with suppress(ShellFailed):
+                run_hook(work, vmid, plan.after, "after")
+        prove(work, backup)
+    except BackupFailed:
+        raise
+    except PveError as error:
+        raise BackupFailed(
+            f"{work.server.name}: no backup of guest {vmid}: {error.message}", hint=error.hint, detail=error.detail
+        ) from error
+    return backup
+
+
+def include_data(work: Work, vmid: int) -> None:
+    """Have each volume in backups that is to be in them: Proxmox leaves mount points out that do not say `backup=1`."""
+    wanted = {str(volume.path) for volume in work.server.variables.volumes if volume.backup}
+    for path, (key, mount) in work.list_data(vmid).items():
+        if path in wanted and not mount.backup:
+            work.set(vmid, {key: render_mount(replace(mount, backup=True))})
+
+
+def run_hook(work: Work, vmid: int, command: str, which: str) -> None:
+    """Run a command of the operator's in a guest."""
+    if not command or not work.is_running(vmid):
+        return
+    try:
+        work.shell(vmid).run(["sh", "-c", command], timeout=READ_TIMEOUT)
+    except ShellFailed as error:
+        raise BackupFailed(
+            f"{work.server.name}: the command {which} the backup has failed: {error.message}", detail=error.detail
+        ) from error
+
+
+def _dump(work: Work, vmid: int, plan: BackupPlan) -> Backup:
+    guests = work.site.node.guests
+    mode = plan.mode or ("snapshot" if guests.has_feature(vmid, "snapshot") else "stop")
+    described = describe(work.server.name, work.record.was, Role.PREVIOUS, replace(work.record, old=vmid))
+    return work.site.node.backups.create(
+        vmid, storage=plan.storage, mode=mode, notes=described, protected=True, on_line=work.hear("vzdump")
+    )
+
+
+def prove(work: Work, backup: Backup) -> None:
+    """Prove that all data is in an archive, by what vzdump says, by the configuration in it, and by reading it.
+
+    :raises BackupFailed: something is missing, or it cannot be read.
+    """
+    wanted = {str(volume.path) for volume in work.server.variables.volumes if volume.backup}
+    wanted &= {path for path, _ in work.record.data} or wanted
+    said = {found["path"] for line in backup.log if (found := INCLUDED.search(line))}
+    held = {mount.path for mount in list_archived(work, backup.volid) if mount.backup}
+    if missing := sorted(wanted - (said & held)):
+        raise BackupFailed(f"{work.server.name}: {', '.join(missing)} is not in the backup {backup.volid}")
+    read_back(work, backup, sorted(wanted))
+
+
+def list_archived(work: Work, volid: str) -> list[Mount]:
+    """Return the mount points of the guest in an archive, as the configuration in it has them."""
+    lines = work.site.node.backups.read_config(volid).splitlines()
+    return [parse_mount(line.partition(": ")[2]) for line in lines if re.match(r"mp\d+: ", line)]
+
+
+def read_back(work: Work, backup: Backup, paths: list[str]) -> None:
+    """Read a whole archive on the node, and find the data in it. On a Proxmox Backup Server that verifies itself.
+
+    :raises BackupFailed: it is damaged, or a path is not in it.
+    """
+    if not backup.path:
+        return
+    members = ["./", *(f".{path}/" for path in paths)]
+    try:
+        work.site.shell.run(
+            ["tar", "--list", "--file", backup.path, "--no-recursion", "--", *members], timeout=READ_TIMEOUT
+        )
+    except ShellFailed as error:
+        raise BackupFailed(
+            f"{work.server.name}: the backup {backup.volid} cannot be read back: {error.message}", detail=error.detail
+        ) from error
+
+
+def back_up_binds(work: Work) -> None:
+    """Back up the directories of the node that are mounted into the server, where that is configured.
+
+    The program runs on the node; what opens its repository (a password file, a key) is in the node's own configuration.
+
+    :raises BackupFailed: the program has failed.
+    """
+    for bind in work.server.variables.binds:
+        if bind.backup != "none":
+            _back_up_bind(work, bind)
+
+
+def _back_up_bind(work: Work, bind: BindMount) -> None:
+    name = f"{work.server.name}-{work.record.run}"
+    argv = (
+        ["restic", "--repo", bind.repository, "backup", "--tag", name, str(bind.source)]
+        if bind.backup == "restic"
+        else ["borg", "create", f"{bind.repository}::{name}", str(bind.source)]
+    )
+    try:
+        work.site.shell.run(argv, timeout=BORG_TIMEOUT)
+    except ShellFailed as error:
+        hint = f"try it on the node as root: {' '.join(argv)}"
+        raise BackupFailed(
+            f"{work.server.name}: {bind.backup} of {bind.source} has failed: {error.message}", hint=hint,
+            detail=error.detail,
+        ) from error  # fmt: skip

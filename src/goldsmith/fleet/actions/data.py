@@ -1,0 +1,123 @@
+"""The data of a server: looked for, handed from guest to guest, never copied, never lost sight of."""
+
+from __future__ import annotations
+
+import time
+
+from goldsmith.base.errors import DataMissing, FleetError
+from goldsmith.definition.mounts import BindMount
+from goldsmith.fleet.goals import NEW, DataAt
+from goldsmith.fleet.specification import list_mounts, render_data
+from goldsmith.fleet.work import Work
+from goldsmith.pve.properties import Mount, render_mount
+
+MOVE_TIMEOUT = 3600.0
+"""Seconds. A rename takes half a second; a storage that cannot rename would copy."""
+LOCK_PATIENCE = 30.0
+
+
+def list_places(work: Work) -> dict[str, tuple[int, str, Mount]]:
+    """Return where each of the replacement's mount points is: vmid, key and mount, by path.
+
+    :raises DataMissing: two guests claim the same path, so that nobody can tell which is the right one.
+    """
+    places: dict[str, tuple[int, str, Mount]] = {}
+    for vmid in dict.fromkeys((work.record.old, work.record.new, work.record.holder)):
+        for path, (key, mount) in work.list_data(vmid).items():
+            if mount.is_bind:
+                continue
+            if path in places and places[path][0] != vmid:
+                raise DataMissing(
+                    f"{work.server.name}: {path} is on guest {places[path][0]} and on guest {vmid}",
+                    hint="look at both; one of the volumes has to be detached by hand",
+                )
+            places[path] = (vmid, key, mount)
+    return places
+
+
+def ensure_data(goal: DataAt, work: Work) -> str:
+    """Hand all data over to a guest. Volumes that never were are made; the rest must be found.
+
+    :raises DataMissing: data that there was when the replacement began is nowhere.
+    """
+    target = work.get_guest(goal.which)
+    places, known = list_places(work), dict(work.record.data)
+    for path, volid in known.items():
+        if path not in places:
+            raise DataMissing(
+                f"{work.server.name}: the volume of {path} ({volid}) is at none of its guests",
+                hint=f"it may be an unused disk of guest {work.record.old}: attach it again, then goldsmith resume",
+            )
+    moved = [path for path in known if _move(work, path, places[path], target)]
+    made = _make_missing(work, target) if goal.which == NEW else []
+    return ", ".join([*moved, *(f"{path} (made)" for path in made)]) or "it is there"
+
+
+def _move(work: Work, path: str, place: tuple[int, str, Mount], target: int) -> bool:
+    """Move one volume to a guest; tell whether it had to be."""
+    source, key, _ = place
+    if source == target:
+        return False
+    guests, tasks = work.site.node.guests, work.site.node.tasks
+    free = _find_key(work, target, key)
+    upid = guests.move_volume(source, key, target_vmid=target, target_volume=free)
+    tasks.wait(upid, work.hear("move"), timeout=MOVE_TIMEOUT)
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while path not in work.list_data(target):
+        if time.monotonic() > deadline:
+            raise DataMissing(f"{work.server.name}: {path} did not arrive at guest {target}")
+        time.sleep(0.05)
+    return True
+
+
+def _find_key(work: Work, target: int, wanted: str) -> str:
+    """Return a free mount point key of a guest, the wanted one if it is."""
+    config = work.get(target)
+    taken = {*config.mounts}
+    return wanted if wanted not in taken else next(key for n in range(256) if (key := f"mp{n}") not in taken)
+
+
+def _make_missing(work: Work, target: int) -> list[str]:
+    """Make the volumes that are declared and never were, and mount the directories of the node."""
+    made: list[str] = []
+    for key, one in list_mounts(work.server).items():
+        if str(one.path) in work.list_data(target):
+            continue
+        changes = {_find_key(work, target, key): render_mount(render_data(one))}
+        work.set(target, changes)
+        made += [] if isinstance(one, BindMount) else [str(one.path)]
+    return made
+
+
+def check_owns_nothing(work: Work, vmid: int) -> None:
+    """Check that destroying a guest destroys no data.
+
+    :raises DataMissing: it owns a volume that is not its root disk and was not said to be lost.
+    """
+    config = work.get(vmid)
+    owned = [f"{mount.path} ({mount.volume})" for mount in config.mounts.values()
+             if not mount.is_bind and mount.path not in work.discard]  # fmt: skip
+    owned += [f"{key} ({volume})" for key, volume in config.unused.items() if f"/{key}" not in work.discard]
+    if owned:
+        raise DataMissing(
+            f"{work.server.name}: guest {vmid} still owns {', '.join(owned)}, and is not destroyed",
+            hint="goldsmith abort brings the server back",
+        )
+
+
+def check_data(work: Work) -> None:
+    """Check before anything is done that the old guest has the declared data, and no other.
+
+    :raises FleetError: it has data that the inventory does not declare.
+    """
+    declared = {str(one.path) for one in work.server.variables.data}
+    found = work.list_data(work.record.old)
+    strange = [path for path in found if path not in declared and path not in work.discard]
+    unused = [key for key in (work.get(work.record.old).unused if work.record.old else {})
+              if f"/{key}" not in work.discard]  # fmt: skip
+    if strange or unused:
+        listed = ", ".join([*strange, *unused])
+        raise FleetError(
+            f"{work.server.name}: guest {work.record.old} has data that the inventory does not declare: {listed}",
+            hint="declare it under data, or say that it may be lost: --discard PATH",
+        )

@@ -1,0 +1,231 @@
+"""Guests of a server: made, started, stopped, connected, destroyed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from goldsmith.base.errors import ApiFailed, FleetError, GuestUnready, NotOurs
+from goldsmith.build.facts import POOL
+from goldsmith.build.templates import Bringing, ensure_version
+from goldsmith.fleet.actions.data import check_owns_nothing
+from goldsmith.fleet.goals import (
+    HOLDER,
+    NEW,
+    OLD,
+    Finished,
+    Gone,
+    GuestMade,
+    HolderMade,
+    LinkDown,
+    LinkUp,
+    Released,
+    Running,
+    Stopped,
+    TemplateThere,
+)
+from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, render_labels
+from goldsmith.fleet.specification import list_settings, make_labels, specify
+from goldsmith.fleet.work import Work
+from goldsmith.pve.containers import ContainerSpec
+from goldsmith.pve.door import Parameter
+from goldsmith.pve.guests import has_vmid_clash
+from goldsmith.pve.properties import Mount, Net, render_net, render_tags
+from goldsmith.verify.settle import find_unreadiness, wait_settled
+
+CREATE_TIMEOUT, SHUTDOWN_TIMEOUT, BOOT_TIMEOUT, SETTLE_TIMEOUT = 900.0, 60, 120.0, 120.0
+"""Seconds."""
+HOLDER_DISK = 0.5
+"""GiB of a guest that never runs; Proxmox unpacks the template all the same."""
+POLL = 0.05
+FIRST_VMID, LAST_VMID = 100, 999_999_999
+
+
+def ensure_template(_goal: TemplateThere, work: Work) -> str:
+    """Have the version on the node; what is brought goes when the run ends."""
+    storage = work.server.variables.template_storage
+    bringing = Bringing(work.site, storage, work.journal, work.undo, work.events)
+    volid = ensure_version(work.version, work.repository, bringing)
+    work.record = replace(work.record, template=volid)
+    return volid
+
+
+def ensure_new(_goal: GuestMade, work: Work) -> str:
+    """Make the new guest where it is not there yet; one whose making was broken off is made again."""
+    vmid = work.find_guest(NEW)
+    if vmid and not is_half_made(work, vmid):
+        return f"guest {vmid} is there"
+    if vmid:
+        remove(work, vmid)
+    labels = make_labels(work.server, Role.NEXT, work.record.image, work.record.tag)
+    vmid = create(work, NEW, work.candidates, replace(labels, replacing=True))
+    return f"guest {vmid}"
+
+
+def is_half_made(work: Work, vmid: int) -> bool:
+    """Tell whether a guest is not whole: wait for what still makes it, then see whether it is still locked."""
+    for upid in work.site.node.tasks.list_running(vmid):
+        work.site.node.tasks.wait(upid, work.hear("create"), timeout=CREATE_TIMEOUT)
+    config = work.find(vmid)
+    return config is None or config.lock == "create" or config.rootfs is None
+
+
+def create(work: Work, which: str, candidates: Iterable[int], labels: Labels) -> int:
+    """Create a guest of the replacement under the first vmid that is free; the record names it before it is there."""
+    taken = {guest.vmid for guest in work.site.pve.list_guests()}
+    for vmid in (vmid for vmid in candidates if vmid not in taken):
+        work.note(**{which: vmid})
+        try:
+            upid = work.site.node.guests.create_container(_specify(work, which, vmid, labels))
+        except ApiFailed as error:
+            if not has_vmid_clash(error):
+                raise
+            continue
+        work.site.node.tasks.wait(upid, work.hear("create"), timeout=CREATE_TIMEOUT)
+        return vmid
+    raise NotOurs(f"{work.server.name}: none of its vmids is free", hint="add to vmid in the inventory")
+
+
+def _specify(work: Work, which: str, vmid: int, labels: Labels) -> ContainerSpec:
+    role = Role.HOLDER if which == HOLDER else Role.NEXT
+    description = describe(work.server.name, work.record.version, role, work.record)
+    spec = specify(work.server, vmid, work.record.template, labels, description)
+    if which != HOLDER:
+        return spec
+    storage = spec.rootfs.volume.partition(":")[0] if spec.rootfs else "local"
+    return replace(spec, nets=(), rootfs=Mount(f"{storage}:{HOLDER_DISK:g}"), hostname=spec.hostname)
+
+
+def ensure_holder(_goal: HolderMade, work: Work) -> str:
+    """Make the guest that holds the data."""
+    vmid = work.find_guest(HOLDER)
+    if vmid and not is_half_made(work, vmid):
+        return f"guest {vmid} is there"
+    if vmid:
+        remove(work, vmid)
+    vmid = create(work, HOLDER, choose_vmids(work), Labels(Role.HOLDER, replacing=True))
+    return f"guest {vmid}"
+
+
+def choose_vmids(work: Work) -> Iterable[int]:
+    """Return vmids for a guest that stays only for moments."""
+    return (vmid for vmid in POOL if vmid not in (work.record.old, work.record.new))
+
+
+def ensure_running(goal: Running, work: Work) -> str:
+    """Have a guest run, and wait until it has started what it starts.
+
+    :raises GuestUnready: it does not come up.
+    """
+    vmid = work.get_guest(goal.which)
+    if not work.is_running(vmid):
+        work.site.node.tasks.wait(work.site.node.guests.start(vmid), work.hear("start"))
+    settled = settle(work, vmid)
+    return f"guest {vmid}: {settled}"
+
+
+def settle(work: Work, vmid: int) -> str:
+    """Wait until a guest has settled; return how.
+
+    :raises GuestUnready: it cannot be entered, or units have failed.
+    """
+    shell, deadline = work.shell(vmid), time.monotonic() + BOOT_TIMEOUT
+    while (lacking := find_unreadiness(shell)) is not None:
+        if time.monotonic() > deadline:
+            raise GuestUnready(f"{work.server.name}: guest {vmid} does not come up: {lacking}")
+        time.sleep(POLL)
+    settled = wait_settled(shell, timeout=SETTLE_TIMEOUT)
+    if not settled.is_well:
+        raise GuestUnready(
+            f"{work.server.name}: guest {vmid} has come up {settled.describe()}", detail=settled.render_evidence()
+        )
+    return settled.describe()
+
+
+def ensure_stopped(goal: Stopped, work: Work) -> str:
+    """Have a guest not run. A service that does not end in time is killed."""
+    vmid = work.find_guest(goal.which)
+    if not vmid or not work.is_running(vmid):
+        return "it does not run"
+    upid = work.site.node.guests.shutdown(vmid, timeout=SHUTDOWN_TIMEOUT, force_stop=True)
+    work.site.node.tasks.wait(upid, work.hear("shutdown"))
+    return f"guest {vmid}"
+
+
+def ensure_link_up(goal: LinkUp, work: Work) -> str:
+    """Connect a guest."""
+    return set_link(work, work.get_guest(goal.which), up=True)
+
+
+def ensure_link_down(goal: LinkDown, work: Work) -> str:
+    """Cut a guest off; one that is not there has no link."""
+    vmid = work.find_guest(goal.which)
+    return set_link(work, vmid, up=False) if vmid else "it is not there"
+
+
+def set_link(work: Work, vmid: int, *, up: bool) -> str:
+    """Set the link of a guest's first device, and leave everything else of it."""
+    config = work.get(vmid)
+    net = config.nets.get("net0")
+    if net is None:
+        return "it has no network"
+    if bool(net.link_down) is not up:
+        return "it is so"
+    work.set(vmid, {"net0": render_net(replace(net, link_down=None if up else True))}, config.digest)
+    return f"guest {vmid}"
+
+
+def ensure_gone(goal: Gone, work: Work) -> str:
+    """Destroy a guest that owns no data.
+
+    :raises DataMissing: it owns some.
+    """
+    vmid = work.find_guest(goal.which)
+    if not vmid:
+        return "it is not there"
+    if goal.which == OLD and not work.record.backup:
+        raise FleetError(f"{work.server.name}: guest {vmid} has no backup, and is not destroyed")
+    ensure_stopped(Stopped(which=goal.which), work)
+    check_owns_nothing(work, vmid)
+    remove(work, vmid)
+    return f"guest {vmid}"
+
+
+def remove(work: Work, vmid: int) -> None:
+    """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
+    work.get(vmid)
+    check_owns_nothing(work, vmid)
+    work.site.node.tasks.wait(work.site.node.guests.destroy(vmid, force=True, purge=vmid != work.record.old))
+
+
+def finish(_goal: Finished, work: Work) -> str:
+    """Make the new guest the server, and the old one the one before it."""
+    server, record = work.server, work.record
+    vmid = work.find_guest(NEW) or record.new
+    if (old := work.find_guest(OLD)) and old != vmid:
+        retire(work, old)
+    labels = make_labels(server, Role.CURRENT, record.image, record.tag)
+    described = describe(server.name, record.version, Role.CURRENT)
+    work.set(vmid, list_settings(server, labels, described, up=True))
+    return f"guest {vmid}"
+
+
+def retire(work: Work, vmid: int) -> None:
+    """Keep a guest as the one before: stopped, without a link, and not started with its node."""
+    config = work.get(vmid)
+    labels = replace(parse_labels(config.tags), role=Role.PREVIOUS, replacing=False)
+    own = tuple(tag for tag in config.tags if not tag.startswith("goldsmith"))
+    net = config.nets.get("net0", Net())
+    described = describe(work.server.name, labels.version or work.record.was, Role.PREVIOUS)
+    changes: dict[str, Parameter] = {"tags": render_tags(render_labels(labels, own)), "description": described}
+    if config.nets:
+        changes["net0"] = render_net(replace(net, link_down=True))
+    work.set(vmid, {**changes, "onboot": False})
+
+
+def release(_goal: Released, work: Work) -> str:
+    """Give the server back as it was."""
+    vmid = work.get_guest(OLD)
+    work.mark(vmid, Role.CURRENT, None)
+    return f"guest {vmid}"

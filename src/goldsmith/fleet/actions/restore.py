@@ -1,0 +1,63 @@
+"""Bringing the old guest back where it was destroyed: from its backup, and never with data over data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from goldsmith.base.errors import BackupFailed
+from goldsmith.fleet.actions.data import ensure_data
+from goldsmith.fleet.actions.guests import CREATE_TIMEOUT, ensure_holder, is_half_made, remove
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, HolderMade, OldRestored, Parked
+from goldsmith.fleet.marks import Role
+from goldsmith.fleet.specification import DEFAULT_DISK
+from goldsmith.fleet.work import Work
+from goldsmith.pve.containers import ContainerSpec
+from goldsmith.pve.properties import Mount, parse_mount
+
+
+def ensure_parked(_goal: Parked, work: Work) -> str:
+    """Have the data at the holder where the old guest is gone; where it is there, it is not touched here."""
+    if work.find_guest(OLD) or not work.record.data:
+        return "the old guest is there"
+    ensure_holder(HolderMade(), work)
+    return ensure_data(DataAt(which=HOLDER), work)
+
+
+def ensure_restored(_goal: OldRestored, work: Work) -> str:
+    """Have the old guest again. The new one, which has its vmid, goes first; it owns nothing by now.
+
+    :raises BackupFailed: there is no backup to make it from.
+    """
+    vmid = work.find_guest(OLD)
+    if vmid and not is_half_made(work, vmid):
+        return "it is there"
+    if work.site.node.storage.find_volume(work.record.backup) is None:
+        raise BackupFailed(f"{work.server.name}: the backup {work.record.backup or 'of it'} is not there")
+    if stale := vmid or work.find_guest(NEW):
+        remove(work, stale)
+    restore(work, work.record.backup, work.record.old)
+    work.mark(work.record.old, Role.CURRENT, work.record)
+    return f"guest {work.record.old} from {work.record.backup}"
+
+
+def restore(work: Work, volid: str, vmid: int) -> None:
+    """Make a guest from a backup, without any of its data.
+
+    Proxmox drops mount points that are not named when the root disk is; without that it would make all of them anew,
+    empty or from the archive (PVE 8.4).
+    """
+    rootfs = _read_rootfs(work, volid)
+    spec = ContainerSpec(vmid=vmid, ostemplate=volid, rootfs=rootfs, restore=True)
+    upid = work.site.node.guests.create_container(replace(spec, storage=rootfs.volume.partition(":")[0]))
+    work.site.node.tasks.wait(upid, work.hear("restore"), timeout=CREATE_TIMEOUT)
+
+
+def _read_rootfs(work: Work, volid: str) -> Mount:
+    """Return the root disk to be made: of the size that the archive's configuration says."""
+    disk = work.server.variables.disk or DEFAULT_DISK
+    lines = work.site.node.backups.read_config(volid).splitlines()
+    found = next((parse_mount(line.partition(": ")[2]) for line in lines if line.startswith("rootfs: ")), None)
+    size = found.size if found is not None and found.size else ""
+    gib = size.removesuffix("G") if size.endswith("G") else f"{disk.size / (1 << 30):g}"
+    storage = found.volume.partition(":")[0] if found is not None else disk.storage
+    return Mount(f"{storage}:{gib}")

@@ -1,0 +1,262 @@
+"""The goals of a replacement, as values: what is to be so, in which order, and why. Pure.
+
+Each goal is looked at before anything is done for it, and does nothing where it is reached. So a list that was broken
+off anywhere is begun again from its first goal; and what undoes a replacement is a list of goals, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from goldsmith.definition.fleet import Server
+from goldsmith.fleet.marks import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """Something that is to be so. `reason` is for a person."""
+
+    form: ClassVar[str]
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """What is to be so, in a few words."""
+        return self.form.format(**vars(self), what=NAMES.get(getattr(self, "which", ""), ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed(Goal):
+    """The server is taken for this replacement."""
+
+    form = "claim the server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked(Goal):
+    """The version may be used, the data is all there, nothing is in the way."""
+
+    form = "look at version, data and room"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateThere(Goal):
+    """The version is on the node as a template."""
+
+    form = "template of the version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackedUp(Goal):
+    """A backup of the old guest with all its data has been made and read back."""
+
+    form = "back up guest {vmid}"
+    vmid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestMade(Goal):
+    """The new guest is there, with its link down and without data."""
+
+    form = "make the new guest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HolderMade(Goal):
+    """A guest is there that holds the data while the server is made anew; it never runs."""
+
+    form = "make a guest that holds the data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running(Goal):
+    """A guest runs, and has started what it starts."""
+
+    form = "start {what}"
+    which: str
+    """`old`, `new` or `holder`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Goal):
+    """A guest does not run."""
+
+    form = "stop {what}"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataAt(Goal):
+    """All data of the server is at a guest."""
+
+    form = "data to {what}"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkUp(Goal):
+    """A guest is connected to its network."""
+
+    form = "link of {what} up"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkDown(Goal):
+    """A guest is cut off from its network."""
+
+    form = "link of {what} down"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChecksHold(Goal):
+    """The server does what it must."""
+
+    form = "checks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gone(Goal):
+    """A guest is destroyed; never one that owns data."""
+
+    form = "destroy {what}"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parked(Goal):
+    """The data is at the holder, unless the old guest is still there."""
+
+    form = "data to the holder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OldRestored(Goal):
+    """The old guest is there again: made from its backup, without data."""
+
+    form = "restore the old guest from its backup"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Goal):
+    """The new guest is the server, the old one is kept as the one before it."""
+
+    form = "the new guest is the server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released(Goal):
+    """The old guest is the server, as it was before."""
+
+    form = "the old guest is the server"
+
+
+OLD, NEW, HOLDER = "old", "new", "holder"
+NAMES = {OLD: "the old guest", NEW: "the new guest", HOLDER: "the holder"}
+
+
+def list_goals(record: Record, server: Server) -> tuple[Goal, ...]:
+    """Return the goals of a replacement, forward."""
+    if record.strategy == "create":
+        return _create(server)
+    return _recreate(record, server) if record.strategy == "recreate" else _swap(record, server)
+
+
+def _begin(record: Record, server: Server) -> tuple[Goal, ...]:
+    needs_backup = server.variables.backup is not None or record.strategy == "recreate"
+    backup = BackedUp(vmid=record.old, reason="nothing is destroyed or moved before its backup has been read back")
+    return (
+        Claimed(reason="nobody else replaces it meanwhile"),
+        Checked(reason="what cannot work is refused before anything is done"),
+        TemplateThere(reason=record.version),
+        *([backup] if needs_backup else []),
+    )
+
+
+def _create(server: Server) -> tuple[Goal, ...]:
+    return (
+        Checked(reason="what cannot work is refused before anything is done"),
+        TemplateThere(),
+        GuestMade(reason="its link is down until it has been looked at"),
+        DataAt(which=NEW, reason="volumes that are not there yet are made"),
+        LinkUp(which=NEW),
+        Running(which=NEW),
+        ChecksHold(reason=_explain_checks(server)),
+        Finished(),
+    )
+
+
+def _swap(record: Record, server: Server) -> tuple[Goal, ...]:
+    before = _begin(record, server)
+    made = GuestMade(reason="beside the old one, with the same address and MAC, its link down")
+    if record.data or server.variables.data:
+        switch: tuple[Goal, ...] = (
+            Stopped(which=OLD, reason="its data is at rest from here on"),
+            DataAt(which=NEW, reason="its volumes are renamed, not copied"),
+            LinkUp(which=NEW, reason="the old one is stopped"),
+            Running(which=NEW, reason="its services find their data"),
+        )
+        return (*before, made, *switch, ChecksHold(reason=_explain_checks(server)), Finished())
+    switch = (
+        Running(which=NEW, reason="it is looked at while the old one still serves"),
+        LinkDown(which=OLD),
+        LinkUp(which=NEW, reason="the same address and MAC: nobody notices"),
+    )
+    rest = (Stopped(which=OLD), Finished())
+    return (*before, made, *switch, ChecksHold(reason=_explain_checks(server)), *rest)
+
+
+def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
+    has_data = bool(record.data)
+    holder = [HolderMade(reason="data is never without a guest that owns it")] if has_data else []
+    park = [DataAt(which=HOLDER, reason="the old guest owns no data when it is destroyed")]
+    return (
+        *_begin(record, server),
+        *holder,
+        Stopped(which=OLD),
+        *(park if has_data else []),
+        Gone(which=OLD, reason="its backup has been read back"),
+        GuestMade(reason="with the same vmid"),
+        DataAt(which=NEW),
+        LinkUp(which=NEW),
+        Running(which=NEW),
+        ChecksHold(reason=_explain_checks(server)),
+        *([Gone(which=HOLDER, reason="it owns nothing any more")] if has_data else []),
+        Finished(),
+    )
+
+
+def _explain_checks(server: Server) -> str:
+    return ", ".join(check.title for check in server.variables.checks) or "it has booted, all its units are up"
+
+
+def list_undoing(record: Record) -> tuple[Goal, ...]:
+    """Return the goals that undo a replacement, wherever it stands."""
+    if record.strategy == "create":
+        return (Gone(which=NEW, reason="it never was the server"),)
+    return _undo_recreate(record) if record.strategy == "recreate" else _undo_swap(record)
+
+
+def _undo_swap(record: Record) -> tuple[Goal, ...]:
+    cut = LinkDown(which=NEW, reason="one of the two has the address at a time")
+    gone = (Gone(which=NEW, reason="the old one runs again"), Released())
+    if not record.data:
+        return (cut, LinkUp(which=OLD), Running(which=OLD), Stopped(which=NEW), *gone)
+    back = (DataAt(which=OLD, reason="its volumes come back"), LinkUp(which=OLD), Running(which=OLD))
+    return (cut, Stopped(which=NEW, reason="the data is at rest"), *back, *gone)
+
+
+def _undo_recreate(record: Record) -> tuple[Goal, ...]:
+    holder = [Gone(which=HOLDER, reason="it owns nothing any more")] if record.data else []
+    return (
+        Stopped(which=NEW, reason="the data is at rest"),
+        Parked(reason="where the new guest has it already"),
+        OldRestored(reason="without its data, which is at the holder"),
+        DataAt(which=OLD, reason="its volumes come back"),
+        LinkUp(which=OLD),
+        Running(which=OLD),
+        *holder,
+        Released(),
+    )

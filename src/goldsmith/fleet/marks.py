@@ -1,0 +1,155 @@
+"""How a server's guests are told apart: tags for lists, a line in the description for certainty.
+
+    tags          goldsmith, and goldsmith-server (runs), goldsmith-next (is being made), goldsmith-previous (was
+                  replaced, and is kept), goldsmith-holder (holds data while a server is made anew)
+                  IMAGE-TAG       the version, e.g. debian-12-docker-20261123.1
+                  conf-, made-    digests of what the inventory says: a plan compares them without a call per guest
+    description   a sentence for people; below it `goldsmith server NAME`, and while a replacement is under way
+                  `goldsmith replacement {...}`: all that anybody needs to finish or undo it
+
+A tag can be set by anybody. So whatever changes or destroys a guest reads its description first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from goldsmith.base.digest import JsonValue
+
+OURS = "goldsmith"
+SERVER_LINE, RECORD_LINE = "goldsmith server ", "goldsmith replacement "
+REPLACING = "goldsmith-replacing"
+"""The tag of a guest that is being replaced, besides its role."""
+VERSION = re.compile(r"(?P<image>.+)-(?P<tag>\d{8}\.[1-9]\d*)\Z")
+CONF, MADE = "conf-", "made-"
+
+
+class Role(StrEnum):
+    """What a guest is to its server; the value is its tag."""
+
+    CURRENT = "goldsmith-server"
+    NEXT = "goldsmith-next"
+    PREVIOUS = "goldsmith-previous"
+    HOLDER = "goldsmith-holder"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a guest's tags say."""
+
+    role: Role | None = None
+    image: str = ""
+    tag: str = ""
+    """Of the version."""
+    conf: str = ""
+    made: str = ""
+    replacing: bool = False
+    """Whether a replacement of it is under way, or was interrupted."""
+
+    @property
+    def version(self) -> str:
+        """`NAME:TAG`; empty where no tag says it."""
+        return f"{self.image}:{self.tag}" if self.tag else ""
+
+
+def parse_labels(tags: tuple[str, ...]) -> Labels:
+    """Parse a guest's tags. Without our first one it is nobody's."""
+    if OURS not in tags:
+        return Labels()
+    role = next((role for role in Role if role.value in tags), None)
+    version = next((found for tag in tags if (found := VERSION.match(tag))), None)
+    conf = next((tag.removeprefix(CONF) for tag in tags if tag.startswith(CONF)), "")
+    made = next((tag.removeprefix(MADE) for tag in tags if tag.startswith(MADE)), "")
+    image, tag = (version["image"], version["tag"]) if version else ("", "")
+    return Labels(role, image, tag, conf, made, REPLACING in tags)
+
+
+def render_labels(labels: Labels, own: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the tags of a guest; `own` are those of the inventory."""
+    version = [f"{labels.image}-{labels.tag}"] if labels.tag else []
+    digests = [f"{CONF}{labels.conf}"] * bool(labels.conf) + [f"{MADE}{labels.made}"] * bool(labels.made)
+    role = ([labels.role.value] if labels.role else []) + [REPLACING] * labels.replacing
+    return tuple(sorted({OURS, *role, *version, *digests, *own}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A replacement under way: enough to finish or undo it from any machine."""
+
+    run: str
+    server: str
+    strategy: str
+    """`create`, `swap` or `recreate`."""
+    node: str
+    image: str
+    tag: str
+    old: int = 0
+    """Vmid of the guest that is replaced; 0: there is none."""
+    new: int = 0
+    holder: int = 0
+    template: str = ""
+    """Volume id of the version's template."""
+    backup: str = ""
+    """Volume id of the backup that was made and read back; empty: not yet."""
+    was: str = ""
+    """The version before."""
+    data: tuple[tuple[str, str], ...] = ()
+    """The data that there was when it began: path and volume id. Each of them must be there in the end."""
+    back: bool = False
+    """Whether it is being undone."""
+    by: str = ""
+    """Who is at it: user@machine, and since when."""
+
+    @property
+    def version(self) -> str:
+        """`NAME:TAG` of the new version."""
+        return f"{self.image}:{self.tag}"
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Return the record as a JSON object, without what is empty."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+def parse_record(text: str) -> Record | None:
+    """Find the record in a description or in notes."""
+    for line in text.splitlines():
+        if line.startswith(RECORD_LINE):
+            try:
+                values: dict[str, Any] = json.loads(line.removeprefix(RECORD_LINE))
+                known = {field.name for field in fields(Record)}
+                values["data"] = tuple((path, volid) for path, volid in values.get("data", []))
+                return Record(**{name: value for name, value in values.items() if name in known})
+            except (ValueError, TypeError):
+                return None
+    return None
+
+
+def find_server(text: str) -> str:
+    """Return whose guest a description says it is; empty where it says nothing."""
+    lines = (line.removeprefix(SERVER_LINE) for line in text.splitlines() if line.startswith(SERVER_LINE))
+    return next(lines, "")
+
+
+SENTENCES = {
+    Role.CURRENT: "**{server}** runs from *{version}*. It is replaced as a whole, never changed by hand.",
+    Role.NEXT: "This becomes **{server}**, from *{version}*, as soon as it has been looked at.",
+    Role.PREVIOUS: "**{server}** ran from *{version}* here until {date}. Kept for a rollback: `goldsmith rollback`.",
+    Role.HOLDER: "Holds the data of **{server}** while that is made anew.",
+}
+
+
+def describe(
+    server: str, version: str, role: Role, record: Record | None = None, *, made: datetime | None = None
+) -> str:
+    """Return the description of a server's guest (Markdown, as Proxmox's pages show it)."""
+    date = f"{made or datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    told = SENTENCES[role].format(server=server, version=version, date=date)
+    lines = [told, "", f"{SERVER_LINE}{server}"]
+    if record is not None:
+        lines.append(RECORD_LINE + json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")))
+    return "\n".join(lines)

@@ -1,0 +1,252 @@
+"""Replacing a server, undoing that, finishing what was interrupted: what of this room changes anything."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.base.errors import FleetError, GoldsmithError, Interrupted, RolledBack
+from goldsmith.base.events import Events, Notice, ServerReplaced
+from goldsmith.build.facts import Site
+from goldsmith.build.journal import open_journal
+from goldsmith.build.sweep import sweep_orphans
+from goldsmith.build.undo import Undo
+from goldsmith.definition.fleet import Server
+from goldsmith.fleet.actions.backup import ensure_backup
+from goldsmith.fleet.actions.checks import check_before, ensure_checks
+from goldsmith.fleet.actions.data import ensure_data
+from goldsmith.fleet.actions.guests import (
+    ensure_gone,
+    ensure_holder,
+    ensure_link_down,
+    ensure_link_up,
+    ensure_new,
+    ensure_running,
+    ensure_stopped,
+    ensure_template,
+    finish,
+    release,
+)
+from goldsmith.fleet.actions.restore import ensure_parked, ensure_restored
+from goldsmith.fleet.goals import (
+    BackedUp,
+    Checked,
+    ChecksHold,
+    Claimed,
+    DataAt,
+    Finished,
+    Goal,
+    Gone,
+    GuestMade,
+    HolderMade,
+    LinkDown,
+    LinkUp,
+    OldRestored,
+    Parked,
+    Released,
+    Running,
+    Stopped,
+    TemplateThere,
+    list_goals,
+    list_undoing,
+)
+from goldsmith.fleet.marks import Record, parse_record
+from goldsmith.fleet.outage import Outage, watch_outage
+from goldsmith.fleet.plan import ServerPlan
+from goldsmith.fleet.work import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the command line says besides the servers."""
+
+    adopt: bool = False
+    untested: bool = False
+    discard: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surrounding:
+    """What all replacements of a run share."""
+
+    state: Path
+    inventory: Path
+    """The folder of the inventory."""
+    events: Events
+    wishes: Wishes = Wishes()
+    signers_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """How a replacement went. Seconds."""
+
+    server: str
+    version: str
+    was: str
+    vmid: int
+    outage: float | None
+    """The longest time without an answer; None where nobody could be asked."""
+
+
+def _claim(_goal: Claimed, work: Work) -> str:
+    work.claim()
+    return f"guest {work.record.old}, run {work.record.run}"
+
+
+ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
+    Claimed: _claim,
+    Checked: check_before,
+    TemplateThere: ensure_template,
+    BackedUp: ensure_backup,
+    GuestMade: ensure_new,
+    HolderMade: ensure_holder,
+    Running: ensure_running,
+    Stopped: ensure_stopped,
+    DataAt: ensure_data,
+    LinkUp: ensure_link_up,
+    LinkDown: ensure_link_down,
+    ChecksHold: ensure_checks,
+    Gone: ensure_gone,
+    Parked: ensure_parked,
+    OldRestored: ensure_restored,
+    Finished: finish,
+    Released: release,
+}
+"""How each goal is reached."""
+
+
+def reach(goals: Iterable[Goal], work: Work) -> None:
+    """Reach goals one after another; those that are reached already are passed over."""
+    listed = list(goals)
+    for number, goal in enumerate(listed, start=1):
+        with work.events.step(goal.title, reason=goal.reason, index=number, total=len(listed)) as outcome:
+            outcome.result = ACTIONS[type(goal)](goal, work)
+
+
+def begin_record(plan: ServerPlan, site: Site, run: str) -> Record:
+    """Return what is written down about a replacement that begins now."""
+    server, guest = plan.server, plan.guest
+    old = guest.vmid if guest is not None else 0
+    strategy = str(server.variables.strategy) if guest is not None else "create"
+    data = list_old_data(server, site, old) if old else ()
+    return Record(
+        run=run,
+        server=server.name,
+        strategy=strategy,
+        node=site.node.name,
+        image=plan.wanted.image,
+        tag=plan.wanted.tag,
+        old=old,
+        was=guest.labels.version if guest is not None else "",
+        data=data,
+        by=f"{getpass.getuser()}@{socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def list_old_data(server: Server, site: Site, vmid: int) -> tuple[tuple[str, str], ...]:
+    """Return the declared volumes that a guest has: path and volume id."""
+    declared = {str(volume.path) for volume in server.variables.volumes}
+    mounts = site.node.guests.get_config(vmid).mounts.values()
+    return tuple((mount.path, mount.volume) for mount in mounts if mount.path in declared)
+
+
+def choose_candidates(plan: ServerPlan, record: Record) -> tuple[int, ...]:
+    """Return the vmids that the new guest may have, best first."""
+    if record.strategy == "recreate":
+        return (record.old,)
+    declared = [vmid for vmid in plan.server.variables.vmid if vmid != record.old]
+    return tuple(declared) if declared else tuple(range(100, 1000))
+
+
+def replace_server(
+    plan: ServerPlan, site: Site, repository: Repository, version: Version, around: Surrounding
+) -> Replaced:
+    """Replace a server, or make it where it does not run yet; undone where that fails.
+
+    :raises RolledBack: it has failed, and the server is as it was before; the cause is why.
+    :raises FleetError: it has failed, and undoing failed as well: `goldsmith resume` or `goldsmith abort`.
+    """
+    events = around.events.about(plan.server.name)
+    sweep_orphans(site, around.state, events)
+    with (
+        open_journal(around.state, "deploy", site=site.name, image=plan.server.name) as journal,
+        Undo(events, journal) as undo,
+    ):
+        record = begin_record(plan, site, journal.run_id)
+        work = Work(
+            server=plan.server, site=site, record=record, repository=repository, version=version, journal=journal,
+            undo=undo, events=events, inventory=around.inventory, candidates=choose_candidates(plan, record),
+            adopt=around.wishes.adopt, untested=around.wishes.untested, discard=around.wishes.discard,
+            signers_file=around.signers_file,
+        )  # fmt: skip
+        return carry_out(work)
+
+
+def carry_out(work: Work) -> Replaced:
+    """Reach the goals of a replacement; where one cannot be reached, undo all of it."""
+    with watch_outage(work.server) as outage:
+        try:
+            reach(list_goals(work.record, work.server), work)
+        except GoldsmithError as error:
+            undo_after(error, work)
+            if isinstance(error, Interrupted) or not work.record.new:
+                raise  # nothing was made yet
+            raise RolledBack(
+                f"{work.server.name} was not replaced, and is as it was before: {error.message}",
+                hint=error.hint, detail=error.detail,
+            ) from error  # fmt: skip
+    return announce(work, outage)
+
+
+def undo_after(error: GoldsmithError, work: Work) -> None:
+    """Undo a replacement that has failed.
+
+    :raises FleetError: that fails, too.
+    """
+    work.events.emit(Notice(message=f"{error.message}; it is undone", level="warning"))
+    try:
+        undo_replacement(work)
+    except GoldsmithError as another:
+        raise FleetError(
+            f"{work.server.name}: {error.message}; undoing that has failed as well: {another.message}",
+            hint=f"nothing is lost; when the node is well again: goldsmith abort {work.server.name}",
+            detail="\n".join(filter(None, (error.detail, another.detail))),
+        ) from error
+
+
+def undo_replacement(work: Work) -> None:
+    """Bring back what was before, wherever the replacement stands. That it goes back is written down first."""
+    if is_claimed_by_other(work):
+        return
+    work.note(back=True)
+    reach(list_undoing(work.record), work)
+
+
+def is_claimed_by_other(work: Work) -> bool:
+    """Tell whether the server was never ours: then there is nothing of ours to undo."""
+    config = work.find(work.record.old)
+    found = parse_record(config.description) if config is not None else None
+    return found is not None and found.run != work.record.run
+
+
+def announce(work: Work, outage: Outage) -> Replaced:
+    """Tell that a server has been replaced, and how long it gave no answer."""
+    record = work.record
+    seconds = outage.longest if outage.asked and record.old else None
+    work.events.emit(ServerReplaced(version=record.version, was=record.was, vmid=record.new, outage=seconds))
+    return Replaced(work.server.name, record.version, record.was, record.new, seconds)
+
+
+def resume(work: Work) -> Replaced | None:
+    """Finish what was interrupted, forward or back as it was going; None: it was undone."""
+    if work.record.back:
+        reach(list_undoing(work.record), work)
+        return None
+    return carry_out(work)

@@ -1,0 +1,101 @@
+"""Servers are made, replaced and brought back, their data kept: with real containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from goldsmith.artifacts.repository import Version
+from goldsmith.base.errors import RolledBack
+from goldsmith.fleet.plan import Action
+from tests.lxc.fleets import Lab
+from tests.lxc.guests import RunningNode
+from tests.lxc.images import Workshop, open_site
+
+pytestmark = pytest.mark.root
+
+DATA = {
+    "data": [{"path": "/srv/data", "volume": "local:1"}],
+    "backup": {"storage": "local", "keep": {"last": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def made(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Version, Version]]:
+    with open_site(node) as site:
+        workshop = Workshop(tmp_path_factory.mktemp("project"), site)
+        lab = Lab(workshop, workshop.project / "inventory")
+        yield lab, lab.build("one"), lab.build("two")
+        lab.clear()
+
+
+@pytest.fixture
+def lab(made: tuple[Lab, Version, Version]) -> Iterator[Lab]:
+    lab = made[0]
+    lab.hosts.clear()
+    lab.told.clear()
+    lab.listeners.clear()
+    yield lab
+    lab.clear()
+
+
+@pytest.fixture
+def one(made: tuple[Lab, Version, Version]) -> Version:
+    return made[1]
+
+
+@pytest.fixture
+def two(made: tuple[Lab, Version, Version]) -> Version:
+    return made[2]
+
+
+def test_a_server_without_data_is_made_and_swapped(lab: Lab, one: Version, two: Version) -> None:
+    lab.declare("web1", checks=[{"port": 22}], memory=256)
+    first = lab.deploy("web1", one)
+    assert lab.run("web1", "cat /etc/golden") == "one"
+    assert lab.plan("web1", one).action is Action.NOTHING
+    plan = lab.plan("web1", two)
+    assert (plan.action, plan.reason) == (Action.REPLACE, f"from {one} to {two}")
+    second = lab.deploy("web1", two)
+    assert lab.run("web1", "cat /etc/golden; hostname") == "two\nweb1"
+    assert lab.list_guests() == {first.vmid: "goldsmith-previous", second.vmid: "goldsmith-server running"}
+    assert second.outage is not None
+    print("outage without data:", second.outage)
+    assert second.outage < 3, "0.3 s on a quiet machine"
+    assert lab.plan("web1", two).action is Action.NOTHING
+
+
+@pytest.mark.parametrize("strategy", ["swap", "recreate"])
+def test_data_is_kept(lab: Lab, one: Version, two: Version, strategy: str) -> None:
+    lab.declare("db1", strategy=strategy, checks=[{"command": "test -e /srv/data/word"}], **DATA)
+    lab.hosts["db1"]["checks"] = []
+    lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    volumes = lab.list_volumes()
+    assert len(volumes) == 1
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q precious /srv/data/word"}, {"port": 22}]
+    replaced = lab.deploy("db1", two)
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "two\nprecious"
+    assert len(lab.list_volumes()) == 1
+    running = [vmid for vmid, state in lab.list_guests().items() if "running" in state]
+    assert running == [replaced.vmid]
+    assert len(lab.list_guests()) == (2 if strategy == "swap" else 1)
+    print("outage with data:", strategy, replaced.outage)
+    backups = lab.site.node.storage.list_content("local", "backup")
+    assert [backup.protected for backup in backups] == [True]
+
+
+@pytest.mark.parametrize("strategy", ["swap", "recreate"])
+def test_a_version_that_fails_its_checks_is_undone(lab: Lab, one: Version, two: Version, strategy: str) -> None:
+    lab.declare("db1", strategy=strategy, **DATA)
+    first = lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q one /etc/golden", "timeout": 2}]
+    with pytest.raises(RolledBack, match="db1 was not replaced, and is as it was before") as failed:
+        lab.deploy("db1", two)
+    assert "does not hold after 2 s" in failed.value.message
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "one\nprecious"
+    assert lab.list_guests() == {first.vmid: "goldsmith-server running"}
+    assert len(lab.list_volumes()) == 1
+    assert lab.plan("db1", one).action is Action.NOTHING
