@@ -82,7 +82,9 @@ def write_layers(
     :param find_known: finds layers that need not be packed again; each is digested unpacked first then.
     :raises RepositoryError: the archive is damaged or ends before its end marker.
     """
-    with open_blob() as scratch, _open_spool(source, scratch.file, times, on_bytes) as spool:
+    with open_blob() as scratch, _open_spool(source, scratch.file, on_bytes) as spool:
+        if times is not None:
+            spool.date(times)
         dropped = Dropped(drop)
         spool.drop([name for name in spool.inodes if dropped.has(name.rstrip(b"/"))])
         groups = [Group("", order_names(spool.inodes))] if whole else _divide(spool, times)
@@ -92,10 +94,10 @@ def write_layers(
 
 
 @contextmanager
-def _open_spool(source: BinaryIO, file: BinaryIO, times: Times | None, on_bytes: OnBytes | None) -> Iterator[Spool]:
+def _open_spool(source: BinaryIO, file: BinaryIO, on_bytes: OnBytes | None) -> Iterator[Spool]:
     half = None if on_bytes is None else lambda done: on_bytes(done // 2)
     with open_ahead(source) as stream, closing(Spool(file)) as spool:
-        spool.fill(Source(stream, half), times)
+        spool.fill(Source(stream, half))
         yield spool
 
 

@@ -173,6 +173,21 @@ def test_what_a_build_has_written_gets_the_time_of_what_it_was_made_of(tree: Pat
     assert other == layers
 
 
+def test_nothing_written_is_older_than_what_was_there_before(tmp_path: Path) -> None:
+    """Nor does it count when the root was unpacked, which may be long before the build and after all of its files."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    for name, time in (("kept", 1_700_000_000), ("new", 1_800_000_001)):
+        (root / name).touch()
+        os.utime(root / name, (time, time))
+    os.utime(root, (1_750_000_000, 1_750_000_000))
+    dumped = dump(root, tmp_path / "a.tar")
+    for becomes, found in ((1_600_000_000, 1_700_000_007), (1_700_000_000, 1_700_000_007), (1_710_000_000,) * 2):
+        layers = layers_of(dumped, tmp_path / str(becomes), times=Times(1_800_000_000, becomes, beyond=7))
+        times = read_times(layers, tmp_path / str(becomes))
+        assert times == {".": found, "kept": 1_700_000_000, "new": found}
+
+
 def compile_module(folder: Path, time: int) -> Path:
     """A module of that time and its bytecode, as `py3compile` and the first import make it."""
     folder.mkdir(parents=True)
