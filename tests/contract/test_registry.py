@@ -56,8 +56,9 @@ def put_large(repository: Repository, *sizes: int, name: str = "large") -> Versi
     """A version of layers that cannot be packed any smaller."""
     with repository.open_writer() as writer:
         layers = tuple(
-            writer.add_layer(io.BytesIO(small_tar((f"./{number}", os.urandom(size)))))
+            layer
             for number, size in enumerate(sizes)
+            for layer in writer.add_layers(io.BytesIO(small_tar((f"./{number}", os.urandom(size)))))
         )
         return writer.put(NewVersion(name=name, layers=layers, record=make_record()))
 
@@ -98,7 +99,7 @@ def test_only_what_is_missing_is_sent(registry: RealRegistry, local: Repository)
     first = put_large(local, 3 * MIB, 2 * MIB)
     with local.open_writer() as writer:
         layers = tuple(Layer(blob.digest, blob.size, blob.digest, blob.size, 1) for blob in first.layers)
-        layers += (writer.add_layer(io.BytesIO(small_tar(("./new", b"new")))),)
+        layers += writer.add_layers(io.BytesIO(small_tar(("./new", b"new"))))
         second = writer.put(NewVersion(name="large", layers=layers, record=make_record()))
         other = writer.put(NewVersion(name="other", layers=layers, record=make_record()))
     remote = registry.open()

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from goldsmith.artifacts.compression import Readable
 from goldsmith.artifacts.tarheaders import FOLDER, LINK, WITHOUT_DATA, TarEntry, damaged
+from goldsmith.base.events import OnBytes
 
 READ_SIZE = 4 << 20
 BYTECODE_HEAD = 16
 """Bytes of Python's bytecode before the code itself (PEP 552)."""
-
-OnBytes = Callable[[int], None]
-"""Called with the number of bytes done so far."""
 
 
 class Source:

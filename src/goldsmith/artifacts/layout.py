@@ -22,9 +22,10 @@ from goldsmith.artifacts.manifest import (
     parse_json,
     render_descriptor,
 )
-from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, BlobSource, OnBytes
+from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, BlobSource
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, render_canonical_json
 from goldsmith.base.errors import LockTaken, RepositoryDamaged, RepositoryError
+from goldsmith.base.events import OnBytes
 from goldsmith.base.files import open_lock, sync_directory, write_atomic
 
 PIECE = 1 << 20

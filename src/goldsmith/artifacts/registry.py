@@ -21,9 +21,10 @@ from goldsmith.artifacts.http import (
     Stream,
 )
 from goldsmith.artifacts.manifest import INDEX_TYPE, MANIFEST_TYPE, Descriptor, parse_descriptor, parse_json
-from goldsmith.artifacts.store import BlobReader, OnBytes
+from goldsmith.artifacts.store import BlobReader
 from goldsmith.base.digest import Digest, digest_bytes
 from goldsmith.base.errors import RepositoryDamaged
+from goldsmith.base.events import OnBytes
 
 CHUNK = 16 << 20
 """Bytes sent at once: what is lost at most when a connection breaks, and what is held in memory for each transfer."""

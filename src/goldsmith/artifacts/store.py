@@ -17,6 +17,7 @@ from goldsmith.artifacts.compression import Readable
 from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged
+from goldsmith.base.events import OnBytes
 
 SCHEME = "oci://"
 """What the location of a repository in a registry begins with."""
@@ -24,8 +25,6 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CREATED = "org.opencontainers.image.created"
 SUBJECT = "vnd.goldsmith.subject"
 """On a referrer's entry in the index of a directory: digest of the manifest it belongs to."""
-OnBytes = Callable[[int], None]
-"""Called with the number of bytes done so far."""
 
 
 class BlobReader:

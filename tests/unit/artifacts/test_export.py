@@ -25,7 +25,7 @@ def repository(tmp_path: Path) -> Repository:
 
 def put_archives(repository: Repository, *archives: bytes) -> Version:
     with repository.open_writer() as writer:
-        layers = tuple(writer.add_layer(io.BytesIO(data)) for data in archives)
+        layers = tuple(layer for data in archives for layer in writer.add_layers(io.BytesIO(data)))
         return writer.put(NewVersion(name="debian", layers=layers, record=make_record()))
 
 

@@ -21,7 +21,8 @@ import pytest
 import zstandard
 
 from goldsmith.artifacts.archive import Times
-from goldsmith.artifacts.layers import Blob, Layer, write_layers
+from goldsmith.artifacts.layers import Layer, write_layers
+from goldsmith.artifacts.store import NewBlob
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryError
 
@@ -274,9 +275,8 @@ def test_what_is_left_out_is_left_out_with_everything_below(tmp_path: Path) -> N
         ("./var/lib/a", b""),
     ]
     (tmp_path / "a.tar").write_bytes(small_tar(*members))
-    (layer,) = layers_of(tmp_path / "a.tar", tmp_path / "blobs", drop=("/etc/vzdump/", "var/lib/apt"), whole=True)
-    with tarfile.open(fileobj=io.BytesIO(plain_of(layer, tmp_path / "blobs"))) as tar:
-        assert tar.getnames() == ["etc/vzdumper", "var/lib/a"]
+    layers = layers_of(tmp_path / "a.tar", tmp_path / "blobs", drop=("/etc/vzdump/", "var/lib/apt"))
+    assert sorted(read_times(layers, tmp_path / "blobs")) == ["etc/vzdumper", "var/lib/a"]
 
 
 def links_tar(target: Path, *members: tuple[str, bytes, str]) -> Path:
@@ -380,7 +380,7 @@ def test_a_full_disk_is_an_error_and_no_thread_is_left(tree: Path, tmp_path: Pat
     numbers = itertools.count()
 
     @contextmanager
-    def open_blob() -> Iterator[Blob]:
+    def open_blob() -> Iterator[NewBlob]:
         if next(numbers) < good:
             with open_good() as blob:
                 yield blob
