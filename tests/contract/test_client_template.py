@@ -10,6 +10,7 @@ import pytest
 
 from goldsmith.artifacts.export import write_template
 from goldsmith.artifacts.repository import NewVersion, open_repository
+from goldsmith.base.digest import digest_file
 from goldsmith.pve.shell import LocalShell
 from tests.unit.artifacts.making import make_record
 
@@ -45,7 +46,9 @@ def test_a_dump_becomes_a_template_that_containers_are_made_of(target: Target, t
 
     volid = f"local:vztmpl/{template.path.name}"
     with template.path.open("rb") as file:
-        upid = target.node.storage.upload("local", template.path.name, file, template.size, sha256=template.digest)
+        upid = target.node.storage.upload(
+            "local", template.path.name, file, template.size, sha256=digest_file(template.path)
+        )
     target.node.tasks.wait(upid)
     try:
         target.create(second, ostemplate=volid, nets=(target.net(),))

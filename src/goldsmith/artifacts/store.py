@@ -50,10 +50,15 @@ class BlobReader:
     def _check(self) -> None:
         found = "sha256:" + self._hash.hexdigest()
         if self._done != self._descriptor.size or found != self._descriptor.digest:
-            raise RepositoryDamaged(
-                f"blob {self._descriptor.digest} is damaged: it holds {self._done} bytes with {found}",
-                hint="restore the repository from a backup, or build the version again",
-            )
+            raise explain_damage(self._descriptor, f"it holds {self._done} bytes with {found}")
+
+
+def explain_damage(blob: Descriptor, what: str) -> RepositoryDamaged:
+    """Return the error of a blob that is not what its name promises."""
+    return RepositoryDamaged(
+        f"blob {blob.digest} is damaged: {what}",
+        hint="restore the repository from a backup, or build the version again",
+    )
 
 
 @dataclass(frozen=True)

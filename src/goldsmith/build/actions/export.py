@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from goldsmith import __version__
-from goldsmith.artifacts.export import SUFFIX, open_template
+from goldsmith.artifacts.export import SUFFIX, measure_template, open_template
 from goldsmith.artifacts.provenance import attach_provenance
 from goldsmith.artifacts.record import BuildRecord, render_time
 from goldsmith.artifacts.repository import NewVersion, Repository, Version
@@ -112,9 +112,7 @@ def ensure_template(
 ) -> PurePosixPath:
     """Return where the version is as a template; it is written where nothing of its size has its name."""
     path = step.directory / name_template(step.name, version.day, version.number)
-    with open_template(repository, version) as stream:
-        size = stream.size
-    if site.shell.exists(path) and site.shell.size(path) == size:
+    if site.shell.exists(path) and site.shell.size(path) == measure_template(version):
         return path
     return write_template(step, repository, version, site, events)
 
