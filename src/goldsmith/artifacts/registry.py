@@ -136,10 +136,7 @@ class Registry:
         except RegistryError as error:
             if error.status not in (400, 405):
                 raise
-            hint = "Debian's docker-registry: `delete: {enabled: true}` below `storage` in its configuration"
-            raise RegistryError(
-                f"{self.host} does not let anything be deleted: {image}, {reference}", status=error.status, hint=hint
-            ) from error
+            raise _explain_undeleted(f"{self.host}/{image}", reference, error.status) from error
 
     def list_referrers(self, image: str, subject: Digest) -> list[Descriptor]:
         """Return the manifests that belong to one; where the registry keeps no such list, the one under a tag."""
@@ -368,3 +365,17 @@ def _read_full(source: BlobReader, size: int) -> bytes:
 def _skip(source: BlobReader | Stream, size: int) -> None:
     while size and (data := source.read(min(size, CHUNK))):
         size -= len(data)
+
+
+def _explain_undeleted(where: str, reference: str, status: int) -> RegistryError:
+    """Return the error of a registry that answers 405, where nothing may be deleted, or 400, where no tag can be.
+
+    (docker-registry 2.8, tried; from version 3 on it forgets tags.)
+    """
+    if status == 405:
+        message = f"{where} does not let anything be deleted: {reference}"
+        hint = "Debian's docker-registry: `delete: {enabled: true}` below `storage` in its configuration"
+    else:
+        message = f"{where} does not forget {reference}"
+        hint = "docker-registry before version 3 forgets no tags: let it name another version instead"
+    return RegistryError(message, status=status, hint=hint)
