@@ -33,6 +33,7 @@ class RealRegistry:
     folder: Path
     tls: dict[str, str] = field(default_factory=dict)
     auth: dict[str, object] = field(default_factory=dict)
+    deletes: bool = True
     port: int = field(default_factory=find_free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +44,10 @@ class RealRegistry:
         config = {
             "version": 0.1,
             "log": {"level": "info", "accesslog": {"disabled": False}},
-            "storage": {"filesystem": {"rootdirectory": str(self.folder / "data")}, "delete": {"enabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.folder / "data")},
+                "delete": {"enabled": self.deletes},
+            },
             "http": {
                 "addr": f"127.0.0.1:{self.port}",
                 "secret": "of-this-test",

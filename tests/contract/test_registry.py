@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -56,8 +58,9 @@ def put_large(repository: Repository, *sizes: int, name: str = "large") -> Versi
     """A version of layers that cannot be packed any smaller."""
     with repository.open_writer() as writer:
         layers = tuple(
-            writer.add_layer(io.BytesIO(small_tar((f"./{number}", os.urandom(size)))))
+            layer
             for number, size in enumerate(sizes)
+            for layer in writer.add_layers(io.BytesIO(small_tar((f"./{number}", os.urandom(size)))))
         )
         return writer.put(NewVersion(name=name, layers=layers, record=make_record()))
 
@@ -98,7 +101,7 @@ def test_only_what_is_missing_is_sent(registry: RealRegistry, local: Repository)
     first = put_large(local, 3 * MIB, 2 * MIB)
     with local.open_writer() as writer:
         layers = tuple(Layer(blob.digest, blob.size, blob.digest, blob.size, 1) for blob in first.layers)
-        layers += (writer.add_layer(io.BytesIO(small_tar(("./new", b"new")))),)
+        layers += writer.add_layers(io.BytesIO(small_tar(("./new", b"new"))))
         second = writer.put(NewVersion(name="large", layers=layers, record=make_record()))
         other = writer.put(NewVersion(name="other", layers=layers, record=make_record()))
     remote = registry.open()
@@ -124,9 +127,7 @@ def test_a_version_is_built_straight_into_a_registry(registry: RealRegistry, tmp
     assert remote.list_versions() == [version]
     assert put(remote, "large").tag == "20261123.2"
     with open_template(registry.open(), version) as template:
-        while template.read(MIB):
-            pass
-        assert template.digest.startswith("sha256:")
+        assert sum(len(piece) for piece in iter(lambda: template.read(MIB), b"")) == template.size
     assert remote.verify() == []
     assert list(tmp_path.glob("goldsmith-*")) == []
 
@@ -148,9 +149,27 @@ def test_channels_verdicts_and_revocations_work_in_a_registry(registry: RealRegi
     revoke(remote, first, reason="a key was in it", who="jane@ops")
     with pytest.raises(VersionRevoked, match=f"{leaf} is built on {first}"):
         check_not_revoked(registry.open(), leaf)
-    with pytest.raises(RegistryError, match="does not let anything be deleted"):
+    with pytest.raises(RegistryError, match=f"/{first.name} does not forget candidate") as refused:
         remove_channel(remote, first.name, "candidate")
+    assert (refused.value.status, "before version 3" in refused.value.hint) == (400, True)
     assert remote.verify() == []
+
+
+def test_a_registry_that_lets_nothing_be_deleted_says_so(tmp_path: Path) -> None:
+    registry = RealRegistry(tmp_path / "registry", deletes=False)
+    registry.start()
+    try:
+        version = put(registry.open())
+        set_channel(registry.open(), "candidate", version)
+        for refused in (
+            lambda: remove_channel(registry.open(), version.name, "candidate"),
+            lambda: registry.open().store.prune([(version.name, version.tag), (version.name, "candidate")]),
+        ):
+            with pytest.raises(RegistryError, match="does not let anything be deleted") as told:
+                refused()
+            assert (told.value.status, "enabled: true" in told.value.hint) == (405, True)
+    finally:
+        registry.kill()
 
 
 def test_images_of_others_are_not_ours(registry: RealRegistry) -> None:
@@ -475,6 +494,24 @@ def test_a_registry_that_is_not_there_is_named() -> None:
     nowhere = open_repository(f"oci://127.0.0.1:{find_free_port()}/images", RegistryOptions(patience=0.2))
     with pytest.raises(RegistryUnreachable, match=r"the registry 127\.0\.0\.1:\d+ does not answer: Connection refused"):
         nowhere.list_versions("debian")
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_registry_that_never_says_anything_is_not_waited_for_long(takes: bool) -> None:
+    """The first time; a firewall that drops, or something else that listens there, would cost a minute each."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        places = [socket.create_connection(silent.getsockname()) for _ in range(0 if takes else 1)]  # its queue is full
+        options = RegistryOptions(first_timeout=0.3)
+        nowhere = open_repository(f"oci://127.0.0.1:{silent.getsockname()[1]}/images", options)
+        told = "it takes the connection, but says nothing" if takes else "nobody takes the connection"
+        begun = time.monotonic()
+        with pytest.raises(RegistryUnreachable, match=f"does not answer: {told}"):
+            nowhere.list_versions("debian")
+        assert time.monotonic() - begun < 3
+        for place in places:
+            place.close()
 
 
 # --- damaged

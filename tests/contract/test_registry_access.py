@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -259,6 +260,31 @@ def test_the_authority_of_a_certificate_can_be_named(tmp_path: Path, local: Repo
         for options in (RegistryOptions(patience=1), RegistryOptions(ca_file=other, patience=1)):
             with pytest.raises(RegistryError, match=r"the certificate of 127\.0\.0\.1:\d+ is not trusted"):
                 registry.open(options=options).list_versions("debian")
+
+
+def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+    with pytest.raises(RegistryError, match=r"/ca\.pem holds no authorities"):
+        open_repository("oci://127.0.0.1:1/images", RegistryOptions(ca_file=tmp_path / "ca.pem"))
+
+
+def test_an_authority_that_this_machine_trusts_is_trusted(
+    tmp_path: Path, local: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenSSL finds it, and not in the list of authorities that the HTTP library brings along."""
+    certificate, key, _ = make_certificate(tmp_path, "registry")
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs" / "company.pem").write_bytes(certificate.read_bytes())
+    subprocess.run(["openssl", "rehash", tmp_path / "certs"], check=True)
+    made = RealRegistry(tmp_path / "registry", tls={"certificate": str(certificate), "key": str(key)})
+    with running(made) as registry:
+        version = put(local)
+        for name, value in (("SSL_CERT_FILE", certificate), ("SSL_CERT_DIR", tmp_path / "certs")):
+            with monkeypatch.context() as environment:
+                environment.setenv(name, str(value))
+                remote = registry.open()
+                copy_version(version, local, remote)
+                assert remote.list_versions() == [version]
 
 
 def test_no_password_goes_out_without_tls_unless_asked_for(guarded: RealRegistry, local: Repository) -> None:

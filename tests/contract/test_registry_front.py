@@ -44,8 +44,8 @@ def local(tmp_path: Path) -> Repository:
 
 def put_large(repository: Repository) -> Version:
     with repository.open_writer() as writer:
-        layer = writer.add_layer(io.BytesIO(small_tar(("./large", os.urandom(6 * MIB)))))
-        return writer.put(NewVersion(name="large", layers=(layer,), record=make_record()))
+        layers = writer.add_layers(io.BytesIO(small_tar(("./large", os.urandom(6 * MIB)))))
+        return writer.put(NewVersion(name="large", layers=layers, record=make_record()))
 
 
 def test_a_registry_that_keeps_referrers_itself_is_let_do_so(front: Front, local: Repository) -> None:

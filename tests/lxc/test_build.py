@@ -12,7 +12,9 @@ import pytest
 import zstandard
 from passlib.hash import sha512_crypt
 
+from goldsmith.artifacts.diff import diff_trees
 from goldsmith.artifacts.repository import open_repository
+from goldsmith.artifacts.tree import read_trees
 from goldsmith.base.events import ImageBuilt, PlaybookTask, StepFinished, StepStarted, Transfer, Undone
 from goldsmith.build.run import Built
 from tests.lxc.guests import Guest, Guests, RunningNode, wait_until
@@ -171,10 +173,26 @@ def test_nothing_is_left_on_the_node_or_this_machine(built: Built, workshop: Wor
     assert workshop.find_leftovers() == []
 
 
-def test_a_second_build_of_a_day_overwrites_nothing(built: Built, workshop: Workshop) -> None:
+def test_a_second_build_is_the_same_and_overwrites_nothing(built: Built, workshop: Workshop) -> None:
+    """All layers of the image that goldsmith ships; the first build has unpacked its base, the second copies that."""
     first = Path(built.template).read_bytes()
     second = workshop.build(refresh=True)
+    repository = open_repository(workshop.load().repository)
+    assert diff_trees(*read_trees(repository, [built.version, second.version])) == []
+    assert [layer.digest for layer in second.version.layers] == [layer.digest for layer in built.version.layers]
+    assert Path(second.template).read_bytes() == first
     assert second.template.name == built.template.name.replace(".tar.zst", ".2.tar.zst")
     assert second.version.tag == built.version.tag.replace(".1", ".2")
     assert Path(built.template).read_bytes() == first
     wait_until(lambda: not workshop.find_leftovers(), what="nothing left")
+
+
+def test_a_build_that_goes_on_from_a_kept_layer_is_the_same_too(built: Built, workshop: Workshop) -> None:
+    """The last of this module: the versions go, so that something is built of what has not changed."""
+    repository = open_repository(workshop.load().repository)
+    versions = repository.list_versions(built.version.name)
+    repository.store.prune([(version.name, version.tag) for version in versions])
+    workshop.told.clear()
+    again = workshop.build()
+    assert "layer packages" not in [event.step for event in workshop.told if isinstance(event, StepStarted)]
+    assert [layer.digest for layer in again.version.layers] == [layer.digest for layer in built.version.layers]

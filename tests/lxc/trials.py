@@ -52,9 +52,9 @@ class Trials:
         before = [Layer(layer.digest, layer.size, diff_id, 0, 0)
                   for layer, diff_id in zip(version.layers, diff_ids, strict=True)]  # fmt: skip
         with repository.open_writer() as writer:
-            extra = writer.add_layer(make_archive(files))
+            extra = writer.add_layers(make_archive(files))
             record = repository.read_record(version)
-            return writer.put(NewVersion(name=version.name, layers=(extra, *before), record=record))
+            return writer.put(NewVersion(name=version.name, layers=(*extra, *before), record=record))
 
     def subject(self, version: Version) -> Subject:
         image = self.workshop.load()

@@ -7,6 +7,7 @@ docs/embedded-node.md anew; without it they are compared.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import os
 import re
@@ -238,6 +239,7 @@ IMPORTED_AS = {"ansible-core": "ansible", "libpass": "passlib", "pyyaml": "yaml"
 """Import names that are not the package's own."""
 
 
+@functools.cache
 def list_importers() -> dict[str, set[str]]:
     """Files below src/goldsmith by the top-level module that they import; a new project's own files do not count."""
     found: dict[str, set[str]] = {}

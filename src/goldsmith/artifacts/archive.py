@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from goldsmith.artifacts.compression import Readable
 from goldsmith.artifacts.tarheaders import FOLDER, LINK, WITHOUT_DATA, TarEntry, damaged
+from goldsmith.base.events import OnBytes
 
 READ_SIZE = 4 << 20
-
-OnBytes = Callable[[int], None]
-"""Called with the number of bytes done so far."""
+BYTECODE_HEAD = 16
+"""Bytes of Python's bytecode before the code itself (PEP 552)."""
 
 
 class Source:
@@ -123,16 +123,20 @@ class Times:
 
     since: int | None = None
     becomes: int = 0
+    beyond: int | None = None
+    """What was written is never older than what was there before: caches that are older than their folder are made
+    anew (systemd's ConditionNeedsUpdate at each first boot, icons, fonts). So where `becomes` does not come after the
+    newest file that was not written, it is that file's time and so many seconds. None: it is `becomes` all the same.
+    """
 
-    def adjust(self, entry: TarEntry) -> bool:
-        """Set the time of an entry that was written by the build, and tell whether it was."""
-        written = self.since is not None and entry.mtime >= self.since
-        if written:
-            entry.mtime, entry.exact_mtime = self.becomes, b""
-        return written
+    def settle(self, newest: int) -> Times:
+        """Decide what the time becomes, now that the newest file is known that was not written."""
+        if self.beyond is None or self.becomes > newest:
+            return self
+        return replace(self, becomes=newest + self.beyond, beyond=None)
 
     def adjust_bytecode(self, head: bytes) -> bytes:
-        """Let bytecode (its first 16 bytes) name the time that its source gets here; else Python would not trust it.
+        """Let bytecode (its first bytes) name the time that its source gets here; else Python would not trust it.
 
         Source: PEP 552: magic number, flags, which are 0 where the time decides, time of the source, its size.
         """

@@ -11,6 +11,8 @@ from goldsmith.artifacts.repository import Version
 from goldsmith.artifacts.tree import FileEntry, Tree
 from goldsmith.base.digest import JsonValue
 
+TIME = "time"
+
 
 @dataclass(frozen=True, order=True)
 class PackageChange:
@@ -33,12 +35,20 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file that differs; None where it is not there. `what` names what differs: content, mode, owner, ..."""
+    """A file that differs; None where it is not there. `what` names what differs: content, mode, owner, ...
+
+    A time is named only where nothing else differs: what is written anew has another one.
+    """
 
     path: str
     before: FileEntry | None
     after: FileEntry | None
     what: tuple[str, ...] = ()
+
+    @property
+    def is_time_only(self) -> bool:
+        """Whether it is the same but for its time."""
+        return self.what == (TIME,)
 
     @property
     def grown(self) -> int:
@@ -145,18 +155,17 @@ def _list_inputs(record: BuildRecord) -> dict[str, JsonValue]:
 
 
 def diff_trees(before: Tree, after: Tree) -> list[FileChange]:
-    """Compare the files of two versions, by path. Clocks are not compared."""
-    changes = [FileChange(path, before.get(path), after.get(path)) for path in sorted(before.keys() | after.keys())]
-    return [
-        FileChange(change.path, change.before, change.after, _name_differences(change.before, change.after))
-        for change in changes
-        if change.before != change.after
-    ]
+    """Compare the files of two versions, by path."""
+    pairs = [(path, before.get(path), after.get(path)) for path in sorted(before.keys() | after.keys())]
+    changes = [FileChange(path, old, new, _name_differences(old, new)) for path, old, new in pairs]
+    return [change for change in changes if change.what]
 
 
 def _name_differences(before: FileEntry | None, after: FileEntry | None) -> tuple[str, ...]:
     if before is None or after is None:
         return ("added",) if before is None else ("removed",)
+    if before == after:
+        return () if before.time == after.time else (TIME,)
     differences = {
         "kind": before.kind != after.kind,
         "content": (before.content, before.size) != (after.content, after.size),
@@ -192,4 +201,5 @@ def _render_entry(entry: FileEntry | None) -> JsonValue:
         "size": entry.size,
         "digest": entry.content,
         "target": entry.target,
+        "time": entry.time,
     }

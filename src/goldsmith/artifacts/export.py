@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from goldsmith.artifacts.copying import copy_layers
+from goldsmith.artifacts.layout import Layout
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.artifacts.store import BlobReader
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import RepositoryDamaged, VersionExists
+from goldsmith.base.errors import VersionExists
+from goldsmith.base.events import OnBytes
 from goldsmith.base.files import sync_directory
 
 END_MARKER = bytes.fromhex("28b52ffd6400034d00001000000100fb2b8005cdac85f0")
@@ -30,10 +33,9 @@ SUFFIX = ".tar.zst"
 
 @dataclass(frozen=True)
 class Template:
-    """A template file that was written."""
+    """A template file that was written. `size` in bytes."""
 
     path: Path
-    digest: Digest
     size: int
 
 
@@ -45,45 +47,14 @@ class TemplateStream:
         self._layers = iter(version.layers)
         self._blob: BlobReader | None = None
         self._end = END_MARKER
-        self._hash = hashlib.sha256()
-        self._hashing: Future[None] | None = None
-        self._pool = ThreadPoolExecutor(1)
-        stack.callback(self._pool.shutdown)
-        self._done = 0
-        self.size = version.size + len(END_MARKER)
+        self.size = measure_template(version)
 
     def read(self, size: int = PIECE, /) -> bytes:
         """Return up to `size` bytes (fewer at a layer's end), none at the end.
 
         :raises RepositoryDamaged: a layer is not what its digest promises.
         """
-        data = self._read(self.size if size < 0 else size)
-        self._add_to_hash(data)
-        self._done += len(data)
-        return data
-
-    def _add_to_hash(self, data: bytes) -> None:
-        """Hash large pieces beside what the caller does with them; each layer is hashed here already."""
-        self._wait_for_hash()
-        if len(data) < PIECE >> 4:
-            self._hash.update(data)
-        else:
-            self._hashing = self._pool.submit(self._hash.update, data)
-
-    def _wait_for_hash(self) -> None:
-        if self._hashing is not None:
-            self._hashing.result()
-            self._hashing = None
-
-    @property
-    def digest(self) -> Digest:
-        """Digest of the whole; known once it has been read."""
-        if self._done != self.size:
-            raise RepositoryDamaged(f"only {self._done} of {self.size} bytes of the template were read")
-        self._wait_for_hash()
-        return Digest("sha256:" + self._hash.hexdigest())
-
-    def _read(self, size: int) -> bytes:
+        size = self.size if size < 0 else size
         while True:
             if self._blob is not None and (data := self._blob.read(size)):
                 return data
@@ -94,6 +65,11 @@ class TemplateStream:
             self._blob = self._stack.enter_context(self._repository.open_blob(layer))
 
 
+def measure_template(version: Version) -> int:
+    """Return how many bytes a version is as a template."""
+    return version.size + len(END_MARKER)
+
+
 @contextmanager
 def open_template(repository: Repository, version: Version) -> Iterator[TemplateStream]:
     """Read a version as a template while the block runs."""
@@ -101,8 +77,20 @@ def open_template(repository: Repository, version: Version) -> Iterator[Template
         yield TemplateStream(repository, version, stack)
 
 
+def digest_template(repository: Repository, version: Version) -> Digest:
+    """Return the digest of the file that a version is as a template.
+
+    :raises RepositoryDamaged: a layer is not what its digest promises.
+    """
+    digest = hashlib.sha256()
+    with open_template(repository, version) as stream, ThreadPoolExecutor(1) as pool:
+        while piece := stream.read(PIECE):
+            pool.submit(digest.update, piece)  # beside the next layer's reading, which is digested, too
+    return Digest("sha256:" + digest.hexdigest())
+
+
 def write_template(
-    repository: Repository, version: Version, target: Path, *, on_bytes: Callable[[int], None] | None = None
+    repository: Repository, version: Version, target: Path, *, on_bytes: OnBytes | None = None
 ) -> Template:
     """Write a version as a template file: complete or not there, never over another file.
 
@@ -111,21 +99,27 @@ def write_template(
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     with ExitStack() as stack:
-        stream = stack.enter_context(open_template(repository, version))
-        file = stack.enter_context(temporary.open("xb"))
-        stack.callback(temporary.unlink)
+        stack.callback(temporary.unlink, missing_ok=True)
+        if isinstance(repository.store, Layout):
+            copy_layers(repository.store, version.layers, END_MARKER, temporary, on_bytes)
+        else:
+            _write_stream(repository, version, temporary, on_bytes)
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError as error:
+            raise VersionExists(f"{target} exists already; templates are never overwritten") from error
+        sync_directory(target.parent)
+        return Template(target, measure_template(version))
+
+
+def _write_stream(repository: Repository, version: Version, target: Path, on_bytes: OnBytes | None) -> None:
+    with open_template(repository, version) as stream, target.open("xb") as file:
         while piece := stream.read(PIECE):
             file.write(piece)
             if on_bytes is not None:
                 on_bytes(file.tell())
         file.flush()
         os.fsync(file.fileno())
-        try:
-            target.hardlink_to(temporary)
-        except FileExistsError as error:
-            raise VersionExists(f"{target} exists already; templates are never overwritten") from error
-        sync_directory(target.parent)
-        return Template(target, stream.digest, stream.size)
 
 
 def choose_template_path(directory: Path, name: str, day: str) -> Path:

@@ -9,9 +9,10 @@ import base64
 import json
 import random
 import re
+import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class RegistryOptions:
 
     credentials: Credentials | None = None
     ca_file: Path | None = None
-    """Authorities to trust instead of the system's."""
+    """Authorities to trust, in PEM, instead of the system's."""
     plain_http: bool = False
     """Talk to it without TLS. On loopback that is found out without being asked for."""
     parallel: int = 4
@@ -69,6 +70,8 @@ class RegistryOptions:
     """Seconds for which a registry that does not answer is asked again, counted from the last sign of life."""
     timeout: float = 60.0
     """Seconds without a byte after which a connection counts as broken."""
+    first_timeout: float = 10.0
+    """Both of these at first, until it has answered once: rather its name is wrong, or nothing runs there."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,10 @@ class Stream:
 
 
 class Patience:
-    """How long something that fails is tried again; no longer once `stopping` is set."""
+    """How long something that fails is tried again, in seconds; no longer once `stopping` is set."""
 
-    def __init__(self, seconds: float, stopping: threading.Event) -> None:
-        self._seconds, self._stopping = seconds, stopping
+    def __init__(self, limit: Callable[[], float], stopping: threading.Event) -> None:
+        self._limit, self._stopping = limit, stopping
         self.renew()
 
     def renew(self) -> None:
@@ -132,7 +135,7 @@ class Patience:
 
         :raises RegistryError: this error, when the time is over.
         """
-        left = self._begun + self._seconds - time.monotonic()
+        left = self._begun + self._limit() - time.monotonic()
         self._faults += error.status == 500
         if left <= 0 or self._faults > _MOST_FAULTS:
             raise error
@@ -142,6 +145,39 @@ class Patience:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
 
+def make_tls(ca_file: Path | None) -> ssl.SSLContext:
+    """Return how TLS is spoken: whom this machine trusts is trusted, or only the authorities in a PEM file.
+
+    :raises RegistryError: there are none in the file.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (ssl.SSLError, OSError) as error:
+        raise RegistryError(
+            f"{ca_file} holds no authorities", hint="it is to be a file in PEM", detail=str(error)
+        ) from error
+
+
+class _Adapter(HTTPAdapter):
+    """Connections with our TLS. Requests brings a list of authorities of its own, without a company's among them."""
+
+    def __init__(self, tls: ssl.SSLContext, most: int) -> None:
+        self._tls = tls
+        super().__init__(pool_maxsize=most, max_retries=0)
+
+    def init_poolmanager(self, *given: Any, **named: Any) -> None:
+        super().init_poolmanager(*given, **named, ssl_context=self._tls)
+
+    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        return super().proxy_manager_for(proxy, **named, ssl_context=self._tls)
+
+    def send(self, request: requests.PreparedRequest, *given: Any, **named: Any) -> requests.Response:
+        return super().send(request, *given, **{**named, "verify": True})  # whatever REQUESTS_CA_BUNDLE says
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002 - requests' own
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
 class Http:
     """Requests to one registry, from several threads at once."""
 
@@ -149,17 +185,21 @@ class Http:
         self.host, self.options = host, options
         self._session = requests.Session()
         self._session.trust_env = not LOOPBACK.fullmatch(host)  # proxies are for what is elsewhere
+        adapter = _Adapter(make_tls(options.ca_file), options.parallel + 2)
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=options.parallel + 2, max_retries=0))
+            self._session.mount(scheme, adapter)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._base = f"http://{host}" if options.plain_http else ""
         self._tokens: dict[str, tuple[Secret, float]] = {}
-        self._basic = False
+        self._basic = self._answered = False
 
     def make_patience(self) -> Patience:
         """Return how long something is tried again."""
-        return Patience(self.options.patience, self.stopping)
+        return Patience(lambda: self._limit(self.options.patience), self.stopping)
+
+    def _limit(self, seconds: float) -> float:
+        return seconds if self._answered else min(seconds, self.options.first_timeout)
 
     def close(self) -> None:
         """Close its connections."""
@@ -224,13 +264,13 @@ class Http:
             raise self.explain_failure(error) from error
 
     def _request(self, method: str, url: str, *, timeout: float | None = None, **given: Any) -> requests.Response:
-        verify: bool | str = str(self.options.ca_file) if self.options.ca_file is not None else True
+        connect, silent = self.options.first_timeout, self._limit(timeout or self.options.timeout)
         try:
-            return self._session.request(
-                method, url, verify=verify, timeout=timeout or self.options.timeout, auth=_leave_alone, **given
-            )
+            response = self._session.request(method, url, timeout=(connect, silent), auth=_leave_alone, **given)
         except (requests.RequestException, OSError) as error:
             raise self.explain_failure(error) from error
+        self._answered = True
+        return response
 
     def _find_base(self) -> str:
         """Return scheme and host. Plain HTTP is only looked for where nobody else can listen."""
@@ -305,11 +345,12 @@ class Http:
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in said:
             return RegistryError(
                 f"the certificate of {self.host} is not trusted", detail=_find_reason(said),
-                hint="name the file of the authority that has signed it",
+                hint="GOLDSMITH_REGISTRY_CA_FILE names a file with the authority that has signed it, "
+                "or this machine is taught to trust that",
             )  # fmt: skip
         if isinstance(error, requests.exceptions.SSLError) and _WRONG_PROTOCOL.search(said):
             return _NotTls(f"{self.host} does not speak TLS", hint="it has to be asked for to be talked to without")
-        told = type(error).__name__ if isinstance(error, requests.exceptions.Timeout) else _find_reason(said)
+        told = _explain_timeout(error) if isinstance(error, requests.exceptions.Timeout) else _find_reason(said)
         return RegistryUnreachable(
             f"the registry {self.host} does not answer: {told}", hint="is it running? is its name right?"
         )
@@ -331,6 +372,12 @@ class Http:
 
 class _NotTls(RegistryUnreachable):
     """Something listens, but does not speak TLS."""
+
+
+def _explain_timeout(error: requests.exceptions.Timeout) -> str:
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "nobody takes the connection"
+    return "it takes the connection, but says nothing"
 
 
 def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from goldsmith.artifacts.archive import Dropped, OnBytes, Source, Times
+from goldsmith.artifacts.archive import Dropped, Source, Times
 from goldsmith.artifacts.compression import open_ahead, pack
-from goldsmith.artifacts.division import SETTINGS, Group, order_names, plan_division
+from goldsmith.artifacts.division import SETTINGS, Group, plan_division
+from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.owners import Owners, find_owners
 from goldsmith.artifacts.spool import Part, Spool
+from goldsmith.artifacts.store import NewBlob
 from goldsmith.artifacts.tarheaders import BLOCK
 from goldsmith.base.digest import Digest
+from goldsmith.base.events import OnBytes
 
 DUMP_TRACES = ("etc/vzdump",)
 """The build guest's configuration. Proxmox drops it when it restores a backup, not when it makes a container of a
@@ -47,25 +50,21 @@ class Layer:
     entries: int
     title: str = ""
 
-
-class Blob(Protocol):
-    """A file in the repository that gets its name when it is complete; without `keep_as` it goes."""
-
-    file: BinaryIO
-
-    def keep_as(self, digest: Digest) -> None:
-        """Give it its name."""
-        ...
+    @property
+    def descriptor(self) -> Descriptor:
+        """The blob, as a manifest names it."""
+        return Descriptor(MEDIA_TYPE, self.digest, self.size)
 
 
-OpenBlob = Callable[[], AbstractContextManager[Blob]]
+OpenBlob = Callable[[], AbstractContextManager[NewBlob]]
+"""Opens a blob that gets its name when it is complete; without `keep_as` it goes."""
 FindKnown = Callable[[Digest], Layer | None]
 """Returns a layer that is stored already, by what it unpacks to."""
 
 
 def write_layers(
     source: BinaryIO, open_blob: OpenBlob, *, drop: Iterable[str] = DUMP_TRACES, times: Times | None = None,
-    whole: bool = False, threads: int | None = None, on_bytes: OnBytes | None = None,
+    threads: int | None = None, on_bytes: OnBytes | None = None,
     find_known: FindKnown | None = None,
 ) -> tuple[Layer, ...]:  # fmt: skip
     """Turn a container archive (plain, zstd or gzip) into layers, in the order in which they are unpacked.
@@ -76,26 +75,27 @@ def write_layers(
 
     :param drop: paths from the root, with everything below them.
     :param times: what is done so that builds at different times give the same layers; None keeps all times.
-    :param whole: make one layer of everything.
     :param threads: of the packer; all processors by default. Their number does not change a byte.
     :param on_bytes: told about progress, up to the unpacked archive's size: reading and packing count half each.
     :param find_known: finds layers that need not be packed again; each is digested unpacked first then.
     :raises RepositoryError: the archive is damaged or ends before its end marker.
     """
-    with open_blob() as scratch, _open_spool(source, scratch.file, times, on_bytes) as spool:
+    with open_blob() as scratch, _open_spool(source, scratch.file, on_bytes) as spool:
+        if times is not None:
+            spool.date(times)
         dropped = Dropped(drop)
         spool.drop([name for name in spool.inodes if dropped.has(name.rstrip(b"/"))])
-        groups = [Group("", order_names(spool.inodes))] if whole else _divide(spool, times)
+        groups = _divide(spool, times)
         packing = _Packing(spool, open_blob, threads or os.cpu_count() or 1, on_bytes, find_known)
         layers = packing.run(groups)
     return tuple(layers[group.title] for group in groups)
 
 
 @contextmanager
-def _open_spool(source: BinaryIO, file: BinaryIO, times: Times | None, on_bytes: OnBytes | None) -> Iterator[Spool]:
+def _open_spool(source: BinaryIO, file: BinaryIO, on_bytes: OnBytes | None) -> Iterator[Spool]:
     half = None if on_bytes is None else lambda done: on_bytes(done // 2)
     with open_ahead(source) as stream, closing(Spool(file)) as spool:
-        spool.fill(Source(stream, half), times)
+        spool.fill(Source(stream, half))
         yield spool
 
 

@@ -22,9 +22,10 @@ from goldsmith.artifacts.manifest import (
     parse_json,
     render_descriptor,
 )
-from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, BlobSource, OnBytes
+from goldsmith.artifacts.store import REF_NAME, SUBJECT, BlobReader, BlobSource
 from goldsmith.base.digest import Digest, JsonValue, digest_bytes, render_canonical_json
 from goldsmith.base.errors import LockTaken, RepositoryDamaged, RepositoryError
+from goldsmith.base.events import OnBytes
 from goldsmith.base.files import open_lock, sync_directory, write_atomic
 
 PIECE = 1 << 20
@@ -162,17 +163,23 @@ class Layout:
 
     @contextmanager
     def _open_blob(self, descriptor: Descriptor) -> Iterator[BlobReader]:
+        with self.open_file(descriptor) as file:
+            yield BlobReader(file, descriptor)
+
+    def open_file(self, descriptor: Descriptor) -> BinaryIO:
+        """Open a blob's file; whoever reads it keeps it from being pruned, and compares it with its name.
+
+        :raises RepositoryDamaged: it is missing.
+        """
         try:
-            file = self.blob_path(descriptor.digest).open("rb")
+            return self.blob_path(descriptor.digest).open("rb")
         except FileNotFoundError as error:
             raise RepositoryDamaged(f"blob {descriptor.digest} is missing in {self.path}") from error
-        with file:
-            yield BlobReader(file, descriptor)
 
     @contextmanager
     def open_rest(self, descriptor: Descriptor, start: int) -> Iterator[BinaryIO]:
         """Read a blob's bytes from an offset on; whoever does so compares the whole with its name."""
-        with self.open_reading(), self.blob_path(descriptor.digest).open("rb") as file:
+        with self.open_reading(), self.open_file(descriptor) as file:
             file.seek(start)
             yield file
 

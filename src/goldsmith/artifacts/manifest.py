@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from goldsmith.artifacts.layers import MEDIA_TYPE as LAYER_TYPE
-from goldsmith.artifacts.layers import Layer
 from goldsmith.base.digest import Digest, JsonValue, render_canonical_json
 from goldsmith.base.errors import RepositoryDamaged
 
@@ -68,11 +66,6 @@ class ImageConfig:
     """Proxmox 9.1 takes an image with this one for a system container."""
     labels: Mapping[str, str] = field(default_factory=dict)
     os: str = "linux"
-
-
-def describe_layer(layer: Layer) -> Descriptor:
-    """Return a layer's descriptor."""
-    return Descriptor(LAYER_TYPE, layer.digest, layer.size)
 
 
 def parse_json(data: bytes, what: str) -> Object:

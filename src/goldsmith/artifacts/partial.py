@@ -17,8 +17,9 @@ from pathlib import Path
 
 from goldsmith.artifacts.compression import Readable
 from goldsmith.artifacts.manifest import Descriptor
-from goldsmith.artifacts.store import BlobReader, BlobSource, OnBytes
+from goldsmith.artifacts.store import BlobReader, BlobSource
 from goldsmith.base.errors import LockTaken, RepositoryDamaged
+from goldsmith.base.events import OnBytes
 from goldsmith.base.files import open_lock
 
 PIECE = 1 << 20

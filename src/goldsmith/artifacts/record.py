@@ -25,10 +25,11 @@ class Package:
 
 @dataclass(frozen=True)
 class GitState:
-    """The commit that the definition was built from; `dirty` when files differed from it."""
+    """The commit that the definition was built from, and when that was made; `dirty` when files differed from it."""
 
     commit: str
     dirty: bool = False
+    committed: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,6 @@ def render_record(record: BuildRecord) -> bytes:
     :raises TypeError: a secret is among the variables.
     """
     _check_no_secret(record.variables, "variables")
-    git: JsonValue = None if record.git is None else {"commit": record.git.commit, "dirty": record.git.dirty}
     return render_canonical_json(
         {
             **record.extra,
@@ -103,11 +103,25 @@ def render_record(record: BuildRecord) -> bytes:
             "started": render_time(record.started),
             "finished": render_time(record.finished),
             "seconds": round(record.seconds, 3),
-            "git": git,
+            "git": _render_git(record.git),
             "buildId": record.build_id,
             "node": {"kind": record.node_kind, "version": record.node_version},
         }
     )
+
+
+def _render_git(git: GitState | None) -> JsonValue:
+    if git is None:
+        return None
+    known: dict[str, JsonValue] = {"commit": git.commit, "dirty": git.dirty}
+    return known if git.committed is None else {**known, "committed": render_time(git.committed)}
+
+
+def _parse_git(value: Object) -> GitState | None:
+    if not value:
+        return None
+    committed = parse_time(str(value["committed"])) if "committed" in value else None
+    return GitState(str(value.get("commit", "")), bool(value.get("dirty")), committed)
 
 
 def _part(value: Object, key: str) -> Object:
@@ -138,7 +152,7 @@ def parse_record(data: bytes) -> BuildRecord:
     :raises RepositoryDamaged: it is none.
     """
     value = parse_json(data, "a build record")
-    base, git, node = _part(value, "base"), _part(value, "git"), _part(value, "node")
+    base, node = _part(value, "base"), _part(value, "node")
     if not base or "image" not in value:
         raise RepositoryDamaged("a build record lacks its image or base")
     return BuildRecord(
@@ -152,7 +166,7 @@ def parse_record(data: bytes) -> BuildRecord:
         started=parse_time(str(value.get("started", ""))),
         finished=parse_time(str(value.get("finished", ""))),
         seconds=float(str(value.get("seconds", 0))),
-        git=GitState(str(git.get("commit", "")), bool(git.get("dirty"))) if git else None,
+        git=_parse_git(_part(value, "git")),
         build_id=str(value.get("buildId", "")),
         node_kind=str(node.get("kind", "")),
         node_version=str(node.get("version", "")),

@@ -21,9 +21,10 @@ from goldsmith.artifacts.http import (
     Stream,
 )
 from goldsmith.artifacts.manifest import INDEX_TYPE, MANIFEST_TYPE, Descriptor, parse_descriptor, parse_json
-from goldsmith.artifacts.store import BlobReader, OnBytes
+from goldsmith.artifacts.store import BlobReader
 from goldsmith.base.digest import Digest, digest_bytes
 from goldsmith.base.errors import RepositoryDamaged
+from goldsmith.base.events import OnBytes
 
 CHUNK = 16 << 20
 """Bytes sent at once: what is lost at most when a connection breaks, and what is held in memory for each transfer."""
@@ -135,10 +136,7 @@ class Registry:
         except RegistryError as error:
             if error.status not in (400, 405):
                 raise
-            hint = "Debian's docker-registry: `delete: {enabled: true}` below `storage` in its configuration"
-            raise RegistryError(
-                f"{self.host} does not let anything be deleted: {image}, {reference}", status=error.status, hint=hint
-            ) from error
+            raise _explain_undeleted(f"{self.host}/{image}", reference, error.status) from error
 
     def list_referrers(self, image: str, subject: Digest) -> list[Descriptor]:
         """Return the manifests that belong to one; where the registry keeps no such list, the one under a tag."""
@@ -367,3 +365,17 @@ def _read_full(source: BlobReader, size: int) -> bytes:
 def _skip(source: BlobReader | Stream, size: int) -> None:
     while size and (data := source.read(min(size, CHUNK))):
         size -= len(data)
+
+
+def _explain_undeleted(where: str, reference: str, status: int) -> RegistryError:
+    """Return the error of a registry that answers 405, where nothing may be deleted, or 400, where no tag can be.
+
+    (docker-registry 2.8, tried; from version 3 on it forgets tags.)
+    """
+    if status == 405:
+        message = f"{where} does not let anything be deleted: {reference}"
+        hint = "Debian's docker-registry: `delete: {enabled: true}` below `storage` in its configuration"
+    else:
+        message = f"{where} does not forget {reference}"
+        hint = "docker-registry before version 3 forgets no tags: let it name another version instead"
+    return RegistryError(message, status=status, hint=hint)

@@ -30,9 +30,10 @@ from goldsmith.artifacts.manifest import (
     render_descriptor,
 )
 from goldsmith.artifacts.registry import Download, Registry, name_referrers_tag
-from goldsmith.artifacts.store import SCHEME, BlobReader, BlobSource, OnBytes
+from goldsmith.artifacts.store import SCHEME, BlobReader, BlobSource
 from goldsmith.base.digest import Digest, digest_bytes, render_canonical_json
 from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionExists
+from goldsmith.base.events import OnBytes
 
 PIECE = 1 << 20
 _LOCATION = re.compile(

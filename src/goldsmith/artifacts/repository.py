@@ -27,7 +27,6 @@ from goldsmith.artifacts.manifest import (
     Descriptor,
     ImageConfig,
     Manifest,
-    describe_layer,
     parse_config,
     parse_manifest,
     render_config,
@@ -35,9 +34,10 @@ from goldsmith.artifacts.manifest import (
 )
 from goldsmith.artifacts.record import MEDIA_TYPE as RECORD_TYPE
 from goldsmith.artifacts.record import BuildRecord, parse_record, parse_time, render_record, render_time
-from goldsmith.artifacts.store import CREATED, SCHEME, BlobReader, Names, OnBytes, Store, StoreWriter
+from goldsmith.artifacts.store import CREATED, SCHEME, BlobReader, Names, Store, StoreWriter
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionExists, VersionNotFound
+from goldsmith.base.events import OnBytes
 
 if TYPE_CHECKING:
     from goldsmith.artifacts.http import RegistryOptions
@@ -166,13 +166,6 @@ class RepositoryWriter:
             find_known=find_known if known else None,
         )  # fmt: skip
 
-    def add_layer(
-        self, source: BinaryIO, *, drop: Iterable[str] = DUMP_TRACES, on_bytes: OnBytes | None = None
-    ) -> Layer:
-        """Add a container archive as one layer."""
-        (layer,) = write_layers(source, self._writer.open_blob, drop=drop, whole=True, on_bytes=on_bytes)
-        return layer
-
     def put(self, new: NewVersion) -> Version:
         """Store a version under the next free number of its day. Image and record appear in one step.
 
@@ -208,7 +201,7 @@ def _make_manifest(new: NewVersion, tag: str, config: Descriptor) -> Manifest:
         "org.opencontainers.image.revision": record.git.commit if record.git else "",
     }
     given = {key: text for key, text in annotations.items() if text}
-    return Manifest(config, tuple(describe_layer(layer) for layer in new.layers), given)
+    return Manifest(config, tuple(layer.descriptor for layer in new.layers), given)
 
 
 def _describe_image(added: Descriptor, new: NewVersion) -> Descriptor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from goldsmith.artifacts.archive import Source, Times, normalise
+from goldsmith.artifacts.archive import BYTECODE_HEAD, Source, Times, normalise
 from goldsmith.artifacts.division import ROOT
 from goldsmith.artifacts.tarheaders import (
     BLOCK,
@@ -56,7 +56,7 @@ class Spool:
         """Bytes of the archive."""
         self._reading: int | None = None
 
-    def fill(self, source: Source, times: Times | None = None) -> None:
+    def fill(self, source: Source) -> None:
         """Take in an archive, to its end marker and what is behind it.
 
         :raises RepositoryError: it is damaged, or ends before its end marker.
@@ -69,12 +69,33 @@ class Spool:
             if entry.kind == LINK:
                 self._link(entry)
             else:
-                self._add(entry, source, times or Times())
+                self._add(entry, source)
         source.drain()
         self.read = source.done
         self._flush()
         self._file.flush()
         self._reading = os.open(f"/proc/self/fd/{self._file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def date(self, times: Times) -> None:
+        """Give what a build has written the time that it is to have; to its bytecode, what that says of its source.
+
+        The root counts as written: its time is that of when a node has unpacked the base image, maybe long ago.
+        """
+        if times.since is None:
+            return
+        written = {inode for inode, time in enumerate(self._times) if time >= times.since}
+        written |= {self.inodes[ROOT]} if ROOT in self.inodes else set()
+        settled = times.settle(max((time for inode, time in enumerate(self._times) if inode not in written), default=0))
+        self._set_times |= dict.fromkeys(written, settled.becomes)
+        for name, inode in self.inodes.items():
+            if inode in written and name.endswith(b".pyc"):
+                self._date_bytecode(inode, settled)
+
+    def _date_bytecode(self, inode: int, times: Times) -> None:
+        entry, start = self._read_header(inode), self._offsets[inode] + self._heads[inode]
+        if entry.kind == FILE and entry.size >= BYTECODE_HEAD and entry.real_size is None:
+            head = self._read(start, BYTECODE_HEAD)
+            os.pwrite(self._file.fileno(), times.adjust_bytecode(head), start)
 
     def close(self) -> None:
         """End reading; the file remains its maker's."""
@@ -93,7 +114,8 @@ class Spool:
 
     def time_of(self, name: bytes) -> int:
         """Return an entry's time in whole seconds since 1970."""
-        return self._times[self.inodes[name]]
+        inode = self.inodes[name]
+        return self._set_times.get(inode, self._times[inode])
 
     def set_time(self, name: bytes, time: int) -> None:
         """Let an entry have another time when it is read."""
@@ -179,9 +201,8 @@ class Spool:
         if entry.linkname in self.targets:
             self.targets[entry.name] = self.targets[entry.linkname]
 
-    def _add(self, entry: TarEntry, source: Source, times: Times) -> None:
+    def _add(self, entry: TarEntry, source: Source) -> None:
         name = entry.name
-        bytecode = times.adjust(entry) and entry.kind == FILE and name.endswith(b".pyc") and entry.size >= 16
         self.inodes.pop(name[:-1] if entry.kind == FOLDER else name + b"/", None)
         self.inodes[name] = len(self._offsets)
         if entry.kind == SYMLINK:
@@ -193,11 +214,7 @@ class Spool:
         self._heads.append(len(head) - (0 if entry.extents is None else len(render_map(entry.extents))))
         self._sizes.append(len(head) + padded)
         self._put(head)
-        if bytecode and entry.real_size is None:
-            self._put(times.adjust_bytecode(source.take(16)))
-            source.pass_on(entry.size - 16, self._put)
-        else:
-            source.pass_on(entry.size, self._put)
+        source.pass_on(entry.size, self._put)
         if padded != entry.size:
             source.take(padded - entry.size)
             self._put(bytes(padded - entry.size))

@@ -17,6 +17,7 @@ from goldsmith.artifacts.compression import Readable
 from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryDamaged
+from goldsmith.base.events import OnBytes
 
 SCHEME = "oci://"
 """What the location of a repository in a registry begins with."""
@@ -24,8 +25,6 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CREATED = "org.opencontainers.image.created"
 SUBJECT = "vnd.goldsmith.subject"
 """On a referrer's entry in the index of a directory: digest of the manifest it belongs to."""
-OnBytes = Callable[[int], None]
-"""Called with the number of bytes done so far."""
 
 
 class BlobReader:
@@ -51,10 +50,15 @@ class BlobReader:
     def _check(self) -> None:
         found = "sha256:" + self._hash.hexdigest()
         if self._done != self._descriptor.size or found != self._descriptor.digest:
-            raise RepositoryDamaged(
-                f"blob {self._descriptor.digest} is damaged: it holds {self._done} bytes with {found}",
-                hint="restore the repository from a backup, or build the version again",
-            )
+            raise explain_damage(self._descriptor, f"it holds {self._done} bytes with {found}")
+
+
+def explain_damage(blob: Descriptor, what: str) -> RepositoryDamaged:
+    """Return the error of a blob that is not what its name promises."""
+    return RepositoryDamaged(
+        f"blob {blob.digest} is damaged: {what}",
+        hint="restore the repository from a backup, or build the version again",
+    )
 
 
 @dataclass(frozen=True)

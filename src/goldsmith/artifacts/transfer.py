@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from goldsmith.artifacts.manifest import MANIFEST_TYPE, Descriptor, list_children, parse_manifest
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.artifacts.store import CREATED, BlobSource, OnBytes, StoreWriter
+from goldsmith.artifacts.store import CREATED, BlobSource, StoreWriter
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import RepositoryError, VersionExists
+from goldsmith.base.events import OnBytes
 
 PARALLEL = 4
 """Blobs that are sent at the same time."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO, cast
 
+from goldsmith.artifacts.archive import Source
 from goldsmith.artifacts.compression import Readable, open_archive
 from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.artifacts.store import OnBytes
-from goldsmith.artifacts.tarheaders import BLOCK, HeaderReader, TarEntry, damaged
+from goldsmith.artifacts.tarheaders import BLOCK, HeaderReader, TarEntry
 from goldsmith.base.digest import Digest
+from goldsmith.base.events import OnBytes
 
 PIECE = 1 << 20
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
@@ -38,7 +39,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file, folder, link or device of a version; all but its clock."""
+    """One file, folder, link or device of a version. Two are equal though their times differ."""
 
     kind: FileKind
     mode: int
@@ -52,6 +53,8 @@ class FileEntry:
     """Where a symbolic link leads; a hard link names the file that it is one with; a device its numbers."""
     attributes: tuple[tuple[bytes, bytes], ...] = ()
     """Extended attributes, capabilities, ACLs."""
+    time: str = field(default="0", compare=False)
+    """When it was written: seconds since 1970, in decimal."""
 
 
 Tree = dict[str, FileEntry]
@@ -127,7 +130,7 @@ _Wanted = tuple[str, Callable[[bytes], object]]
 def _read_layer(repository: Repository, layer: Descriptor, wanted: _Wanted | None = None) -> Tree:
     tree: Tree = {}
     with repository.open_blob(layer) as blob:
-        source = _Unpacked(open_archive(cast(BinaryIO, blob)))
+        source = Source(_Ended(open_archive(cast(BinaryIO, blob))))
         reader = HeaderReader(source.take)
         while (entry := reader.read()) is not None:
             path = _render_path(entry.name)
@@ -143,7 +146,7 @@ def _render_path(name: bytes) -> str:
     return (name.strip(b"/").removeprefix(b"./") or b".").decode(errors="surrogateescape")
 
 
-def _describe(entry: TarEntry, source: _Unpacked, copy: Callable[[bytes], object] | None) -> FileEntry:
+def _describe(entry: TarEntry, source: Source, copy: Callable[[bytes], object] | None) -> FileEntry:
     kind = _KINDS[entry.kind]
     content = _digest_data(entry, source, copy) if entry.kind == 0x30 else None
     target = entry.linkname.decode(errors="surrogateescape")
@@ -151,10 +154,11 @@ def _describe(entry: TarEntry, source: _Unpacked, copy: Callable[[bytes], object
         target = "{}{}:{}".format("c" if entry.kind == 0x33 else "b", *entry.device)
     size = (entry.size if entry.real_size is None else entry.real_size) if kind is FileKind.FILE else 0
     attributes = tuple(sorted(entry.records.items()))
-    return FileEntry(kind, entry.mode, entry.uid, entry.gid, size, content, target, attributes)
+    time = (entry.exact_mtime or b"%d" % entry.mtime).decode()
+    return FileEntry(kind, entry.mode, entry.uid, entry.gid, size, content, target, attributes, time)
 
 
-def _digest_data(entry: TarEntry, source: _Unpacked, copy: Callable[[bytes], object] | None) -> Digest:
+def _digest_data(entry: TarEntry, source: Source, copy: Callable[[bytes], object] | None) -> Digest:
     found = hashlib.sha256()
 
     def take(piece: memoryview) -> None:
@@ -167,44 +171,16 @@ def _digest_data(entry: TarEntry, source: _Unpacked, copy: Callable[[bytes], obj
     return Digest("sha256:" + found.hexdigest())
 
 
-class _Unpacked:
-    """A layer's tar, read piece by piece; beyond its end there are zeros, which is tar's end marker."""
+class _Ended:
+    """A layer's tar, with the end marker that it has not."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
-        self._buffer = b""
-        self._position = 0
+        self._end = bytes(BLOCK)
 
-    def take(self, size: int) -> bytes:
-        """Return exactly `size` bytes."""
-        end = self._position + size
-        if end <= len(self._buffer):
-            data = self._buffer[self._position : end]
-            self._position = end
-            return data
-        parts: list[bytes] = []
-        self.pass_on(size, lambda piece: parts.append(bytes(piece)), header=True)
-        return b"".join(parts)
-
-    def pass_on(self, size: int, put: Callable[[memoryview], object], *, header: bool = False) -> None:
-        """Hand over exactly `size` bytes in as few pieces as there are."""
-        whole = size
-        while size:
-            if self._position == len(self._buffer) and not self._fill():
-                if header and size == whole == BLOCK:
-                    put(memoryview(bytes(BLOCK)))
-                    return
-                raise damaged("it ends in the middle")
-            end = min(self._position + size, len(self._buffer))
-            put(memoryview(self._buffer)[self._position : end])
-            size -= end - self._position
-            self._position = end
-
-    def drain(self) -> None:
-        """Read to the end."""
-        while self._fill():
-            pass
-
-    def _fill(self) -> bool:
-        self._buffer, self._position = self._stream.read(PIECE), 0
-        return bool(self._buffer)
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes."""
+        data = self._stream.read(size)
+        if not data:
+            data, self._end = self._end, b""
+        return data

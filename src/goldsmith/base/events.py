@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.secrets import Masker
 
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes done so far."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -217,7 +220,7 @@ class Events:
         for listener in self._listeners:
             listener(event)
 
-    def watch(self, what: str, total: int = 0) -> Callable[[int], None]:
+    def watch(self, what: str, total: int = 0) -> OnBytes:
         """Return what reports the bytes of a transfer as events: ten times a second at most, and its exact end.
 
         What is done is never told to be more than `total`, where that is known.

@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -215,10 +216,13 @@ class _Collector(threading.Thread):
                 if self._on_line is not None:
                     self._on_line(line.rstrip("\n"))
 
-    def text(self, timeout: float = 2.0) -> str:
-        """Everything read so far; a background child that keeps the pipe open is not waited for beyond `timeout`."""
-        self.join(timeout)
-        return "".join(self.lines)
+
+def _read_all(collectors: Sequence[_Collector], timeout: float = 2.0) -> list[str]:
+    """Return what each has read so far; a background child that keeps the pipes open is not waited for longer."""
+    deadline = time.monotonic() + timeout
+    for collector in collectors:
+        collector.join(max(deadline - time.monotonic(), 0.0))
+    return ["".join(collector.lines) for collector in collectors]
 
 
 def run(
@@ -245,15 +249,15 @@ def run(
     with open_process(argv, stdin=stdin, env=env, cwd=cwd) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        out, err = _Collector(process.stdout, masker, on_line), _Collector(process.stderr, masker, on_line)
+        collectors = [_Collector(stream, masker, on_line) for stream in (process.stdout, process.stderr)]
         process.stdout = process.stderr = None  # the collectors' own from here on
         _feed(process, input)
         try:
             returncode = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             _end_group(process)
-            raise ProgramTimedOut(command, timeout, _tail(out.text() + err.text())) from error
-        completed = Completed(command, returncode, out.text(), err.text())
+            raise ProgramTimedOut(command, timeout, _tail("".join(_read_all(collectors)))) from error
+        completed = Completed(command, returncode, *_read_all(collectors))
     if check and returncode != 0:
         raise ProgramFailed(command, returncode, _tail(completed.stdout + completed.stderr))
     return completed

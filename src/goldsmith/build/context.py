@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from goldsmith.build.facts import Site
 from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import Journal
 from goldsmith.build.plan import BuildPlan
+from goldsmith.build.times import read_epoch
 from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
 from goldsmith.pve.backup import Backup
@@ -42,6 +44,10 @@ class Build:
     """Ansible's whole output goes there."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=time.monotonic)
+    epoch: int | None = field(default_factory=lambda: read_epoch(os.environ))
+    """The time that the environment wants in the image instead of all later ones, in seconds since 1970."""
+    created: int = field(init=False)
+    """When the guest was made from the base image, by the node's clock: seconds since 1970."""
     base: str = field(init=False)
     """Volume id of the template that the guest is made from."""
     base_name: str = field(init=False)
@@ -66,6 +72,11 @@ class Build:
     def image(self) -> Image:
         """The image that is built."""
         return self.plan.image
+
+    @property
+    def since(self) -> int:
+        """When the oldest layer in the guest was begun; what was written before is the base image's."""
+        return self.created if self.plan.since is None else self.plan.since
 
     @cached_property
     def keys(self) -> tuple[LayerKey, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from goldsmith.artifacts.record import GitState
@@ -13,8 +14,8 @@ def read_git_state(directory: Path) -> GitState | None:
     """Return the commit of the working tree that a directory lies in, `dirty` when something in it differs."""
     git = ["git", "-c", "core.fsmonitor=false", "-C", str(directory)]
     try:
-        commit = run([*git, "rev-parse", "--verify", "HEAD"]).stdout.strip()
+        commit, seconds = run([*git, "show", "--no-patch", "--format=%H %ct", "HEAD"]).stdout.split()
         status = run([*git, "status", "--porcelain", "--", "."]).stdout.strip()
     except ProgramError:
         return None
-    return GitState(commit, bool(status))
+    return GitState(commit, bool(status), datetime.fromtimestamp(int(seconds), UTC))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from goldsmith.artifacts.export import SUFFIX, open_template
+from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.digest import Digest
 from goldsmith.base.events import Events
@@ -41,18 +41,16 @@ def ensure_version(version: Version, repository: Repository, bringing: Bringing)
 
 def find_version(version: Version, repository: Repository, bringing: Bringing) -> Volume | None:
     """Find a template that is the version byte by byte, whatever it is called: a build has put it there."""
-    with open_template(repository, version) as stream:
-        same_size = [
-            volume
-            for storage in bringing.list_storages()
-            for volume in bringing.site.node.storage.list_content(storage, "vztmpl")
-            if volume.size == stream.size
-        ]
-        if not same_size:
-            return None
-        while stream.read():
-            pass
-        wanted = stream.digest
+    size = measure_template(version)
+    same_size = [
+        volume
+        for storage in bringing.list_storages()
+        for volume in bringing.site.node.storage.list_content(storage, "vztmpl")
+        if volume.size == size
+    ]
+    if not same_size:
+        return None
+    wanted = digest_template(repository, version)
     return next((volume for volume in same_size if digest_volume(bringing.site, volume) == wanted), None)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from goldsmith.artifacts.provenance import find_provenance, render_provenance
+from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.artifacts.signature import check_signed, sign_version
 from goldsmith.base.errors import RepositoryError, UsageError
 from goldsmith.cli.options import Command, Settings, pass_settings
@@ -93,14 +95,10 @@ def sbom(settings: Settings, reference: str, repository: str | None) -> None:
     """
     from goldsmith.artifacts.sbom import find_sbom, read_distribution, render_sbom  # cyclonedx takes a while to import
 
-    with catch_signals():
-        stored = get_stored(reference, settings, repository)
-        document = find_sbom(stored.repository, stored.version)
-        if document is None:
-            record = stored.repository.read_record(stored.version)
-            distribution = read_distribution(stored.repository, stored.version)
-            document = render_sbom(stored.version, record, distribution)
-    say(document.decode().rstrip("\n"))
+    def render(store: Repository, version: Version) -> bytes:
+        return render_sbom(version, store.read_record(version), read_distribution(store, version))
+
+    _print_document(lambda: get_stored(reference, settings, repository), find_sbom, render)
 
 
 @click.command(cls=Command)
@@ -112,9 +110,22 @@ def provenance(settings: Settings, reference: str, repository: str | None) -> No
 
     It is stored with the version when that is built; for a version that has none it is made now, and not stored.
     """
+
+    def render(store: Repository, version: Version) -> bytes:
+        return render_provenance(version, store.read_record(version))
+
+    _print_document(lambda: get_stored(reference, settings, repository), find_provenance, render)
+
+
+def _print_document(
+    get: Callable[[], Stored],
+    find: Callable[[Repository, Version], bytes | None],
+    render: Callable[[Repository, Version], bytes],
+) -> None:
+    """Print what is stored with a version, or made now where nothing is."""
     with catch_signals():
-        stored = get_stored(reference, settings, repository)
-        document = find_provenance(stored.repository, stored.version)
+        stored = get()
+        document = find(stored.repository, stored.version)
         if document is None:
-            document = render_provenance(stored.version, stored.repository.read_record(stored.version))
+            document = render(stored.repository, stored.version)
     say(document.decode().rstrip("\n"))

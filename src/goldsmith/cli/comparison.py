@@ -30,13 +30,14 @@ from goldsmith.cli.versions import Stored, get_stored, repository_option
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @click.option("--files", is_flag=True, help="Compare every file, too: all layers that differ are read.")
+@click.option("--times", is_flag=True, help="With --files, also name the files of which only the time differs.")
 @repository_option
 @pass_settings
-def diff(settings: Settings, before: str, after: str, files: bool, repository: str | None) -> None:
+def diff(settings: Settings, before: str, after: str, files: bool, times: bool, repository: str | None) -> None:
     """Say what differs between two versions.
 
     Packages that were added, removed and upgraded; variables, inputs and tools as they were recorded; sizes and layers.
-    A and B are NAME:TAG, NAME:CHANNEL or NAME. Clocks are not compared.
+    A and B are NAME:TAG, NAME:CHANNEL or NAME.
     """
     with open_progress(settings) as events:
         old, new = get_stored(before, settings, repository), get_stored(after, settings, repository)
@@ -46,7 +47,7 @@ def diff(settings: Settings, before: str, after: str, files: bool, repository: s
         more: dict[str, JsonValue] = {} if changes is None else {"files": render_files_json(changes)}
         say_document({**found.as_json(), **more})
     else:
-        say("\n".join(render_diff(found, changes)))
+        say("\n".join(render_diff(found, changes, times=times)))
 
 
 def compare_files(old: Stored, new: Stored, events: Events) -> list[FileChange]:
@@ -69,7 +70,7 @@ def _read_both(old: Stored, new: Stored, events: Events) -> tuple[Tree, Tree]:
     )
 
 
-def render_diff(found: VersionDiff, changes: Sequence[FileChange] | None) -> Iterator[str]:
+def render_diff(found: VersionDiff, changes: Sequence[FileChange] | None, *, times: bool = False) -> Iterator[str]:
     """Render what differs for a person, in lines: `+` for what is new, `-` for what is gone, `~` for the rest."""
     before, after = found.before, found.after
     yield f"{before} -> {after}"
@@ -78,7 +79,15 @@ def render_diff(found: VersionDiff, changes: Sequence[FileChange] | None) -> Ite
     yield from _render_part("variables", map(_render_value, found.variables))
     yield from _render_part("inputs", map(_render_value, found.inputs))
     if changes is not None:
-        yield from _render_part("files", map(_render_file, changes))
+        yield from _render_files(changes, times=times)
+
+
+def _render_files(changes: Sequence[FileChange], *, times: bool) -> Iterator[str]:
+    timed = [change for change in changes if change.is_time_only]
+    yield from _render_part("files", (_render_file(change) for change in changes if not change.is_time_only))
+    if timed:
+        listed = _render_part("files of which only the time differs", map(_render_file, timed))
+        yield from listed if times else [f"{next(listed)} (--times names them)"]
 
 
 def _render_layers(found: VersionDiff) -> str:

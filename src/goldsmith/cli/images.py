@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from goldsmith.artifacts.export import choose_template_path, write_template
+from goldsmith.base.digest import digest_file
 from goldsmith.base.errors import RepositoryError
 from goldsmith.cli.catalog import describe, render_list, render_stored
 from goldsmith.cli.options import Command, Lazy, LazyGroup, Settings, pass_settings
@@ -119,7 +120,9 @@ def export(settings: Settings, reference: str, directory: Path, repository: str 
         watch = events.watch(target.name, version.size)
         template = write_template(stored.repository, version, target, on_bytes=watch)
     if settings.json:
-        say_document({"path": str(template.path.absolute()), "digest": template.digest, "size": template.size})
+        say_document(
+            {"path": str(template.path.absolute()), "digest": digest_file(template.path), "size": template.size}
+        )
     else:
         say(str(template.path))
 

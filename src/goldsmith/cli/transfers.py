@@ -8,10 +8,9 @@ import click
 
 from goldsmith.artifacts.channels import check_channel
 from goldsmith.artifacts.repository import Repository
-from goldsmith.artifacts.store import OnBytes
 from goldsmith.artifacts.transfer import Transfer, copy_version
 from goldsmith.base.errors import UsageError
-from goldsmith.base.events import Events, Notice
+from goldsmith.base.events import Events, Notice, OnBytes
 from goldsmith.base.units import render_bytes
 from goldsmith.build.repositories import open_location
 from goldsmith.cli.channels import promote_stored

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import click
 
-from goldsmith.artifacts.manifest import Descriptor, list_children
+from goldsmith.artifacts.damage import list_damage
 from goldsmith.artifacts.repository import Repository
-from goldsmith.artifacts.store import OnBytes
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import RepositoryDamaged, RepositoryError
 from goldsmith.base.events import Events
@@ -17,8 +16,6 @@ from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document
 from goldsmith.cli.progress import open_progress
 from goldsmith.cli.versions import Stored, find_places, get_stored, repository_option
-
-PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,45 +82,4 @@ def _find_damage(repository: Repository, events: Events) -> tuple[str, ...]:
 
 def _verify_version(stored: Stored, events: Events) -> Verified:
     watch = events.watch(f"read {stored.version}", stored.version.size)
-    return Verified(str(stored.version), tuple(list_damage(stored, watch)))
-
-
-def list_damage(stored: Stored, on_bytes: OnBytes) -> list[str]:
-    """Read a version with all that belongs to it, and return what is wrong.
-
-    :raises RepositoryError: the repository cannot be read.
-    """
-    repository, problems = stored.repository, list[str]()
-    done = 0
-    with repository.store.open_reading():
-        for manifest in [repository.get_image(stored.version), *repository.list_referrers(stored.version)]:
-            try:
-                children = list_children(repository.store.read_blob(manifest))
-            except RepositoryError as error:
-                problems.append(_get_message(error))
-                continue
-            for child in children:
-                try:
-                    done += _read(repository, replace(child, home=stored.version.name), done, on_bytes)
-                except RepositoryError as error:
-                    problems.append(_get_message(error))
-    return sorted(set(problems))
-
-
-def _get_message(error: RepositoryError) -> str:
-    """Return what is wrong with a blob; a registry that gives no answer says nothing about blobs.
-
-    :raises RepositoryError: the registry does not answer.
-    """
-    if isinstance(error, RepositoryDamaged) or getattr(error, "status", None):
-        return error.message
-    raise error
-
-
-def _read(repository: Repository, blob: Descriptor, before: int, on_bytes: OnBytes) -> int:
-    done = 0
-    with repository.open_blob(blob) as reader:
-        while piece := reader.read(PIECE):
-            done += len(piece)
-            on_bytes(before + done)
-    return done
+    return Verified(str(stored.version), tuple(list_damage(stored.repository, stored.version, watch)))

@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Protocol
 
 from goldsmith.base.errors import ProgramFailed, ShellFailed
+from goldsmith.base.events import OnBytes
 from goldsmith.base.process import Argument, Completed, open_process, run
 from goldsmith.base.secrets import Secret
 from goldsmith.pve.way import Way
 
 PIECE = 1 << 20
-OnBytes = Callable[[int], None]
 Where = str | PurePosixPath
 
 

@@ -15,13 +15,13 @@ BASE = Digest("sha256:" + "b" * 64)
 FINISHED = datetime(2026, 11, 23, 17, 16, 36, tzinfo=UTC)
 
 
-def small_tar(*members: tuple[str, bytes]) -> bytes:
+def small_tar(*members: tuple[str, bytes], mtime: float = 0) -> bytes:
     """An archive with some files, as vzdump names them."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as tar:
         for name, content in (("./etc/vzdump/pct.conf", b"hostname: build"), *members):
             info = tarfile.TarInfo(name)
-            info.size = len(content)
+            info.size, info.mtime = len(content), mtime
             tar.addfile(info, io.BytesIO(content))
     return sink.getvalue()
 
@@ -50,5 +50,5 @@ def make_record(**changes: Any) -> BuildRecord:
 def put(repository: Repository, name: str = "debian-12-docker", content: bytes = b"1", **changes: Any) -> Version:
     """Put a version of one small layer."""
     with repository.open_writer() as writer:
-        layer = writer.add_layer(io.BytesIO(small_tar(("./etc/hostname", content))))
-        return writer.put(NewVersion(**{"name": name, "layers": (layer,), "record": make_record(), **changes}))
+        layers = writer.add_layers(io.BytesIO(small_tar(("./etc/hostname", content))))
+        return writer.put(NewVersion(**{"name": name, "layers": layers, "record": make_record(), **changes}))

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 import zstandard
 
 from goldsmith.artifacts.export import END_MARKER
-from goldsmith.artifacts.layers import Blob, Layer, write_layers
+from goldsmith.artifacts.layers import Layer, write_layers
+from goldsmith.artifacts.store import NewBlob
 from goldsmith.base.digest import Digest
 
 
@@ -30,12 +31,12 @@ def blob_path(folder: Path, digest: Digest) -> Path:
     return folder / digest.removeprefix("sha256:")
 
 
-def blobs_in(folder: Path) -> Callable[[], AbstractContextManager[Blob]]:
+def blobs_in(folder: Path) -> Callable[[], AbstractContextManager[NewBlob]]:
     """What `write_layers` puts its blobs into."""
     folder.mkdir(exist_ok=True)
 
     @contextmanager
-    def open_blob() -> Iterator[Blob]:
+    def open_blob() -> Iterator[NewBlob]:
         path = folder / f"new-{secrets.token_hex(4)}"
         try:
             with path.open("xb") as file:

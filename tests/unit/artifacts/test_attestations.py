@@ -42,8 +42,8 @@ def repository(tmp_path: Path) -> Repository:
 
 def put_debian(repository: Repository) -> Version:
     with repository.open_writer() as writer:
-        layer = writer.add_layer(io.BytesIO(small_tar(("./usr/lib/os-release", OS_RELEASE), ("./x", b"x" * 9999))))
-        return writer.put(NewVersion(name="debian", layers=(layer,), record=make_record()))
+        layers = writer.add_layers(io.BytesIO(small_tar(("./usr/lib/os-release", OS_RELEASE), ("./x", b"x" * 9999))))
+        return writer.put(NewVersion(name="debian", layers=layers, record=make_record()))
 
 
 # --- bill of materials

@@ -121,6 +121,7 @@ def test_every_kind_of_difference_has_its_name(repository: Repository) -> None:
     assert {change.path: change.what for change in changes} == {
         "etc/hosts": ("content",),
         "etc/link": ("target",),
+        "dev/null": ("time",),
         "etc/same": ("mode",),
         "new": ("added",),
         "ping": ("owner", "attributes"),

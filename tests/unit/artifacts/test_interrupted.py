@@ -33,9 +33,9 @@ if sys.argv[2:] and sys.argv[2].isdigit():
 try:
     with open_repository(Path(sys.argv[1])).open_writer() as writer:
         say("open")
-        layer = writer.add_layer(sys.stdin.buffer)
+        layers = writer.add_layers(sys.stdin.buffer)
         say("layer")
-        version = writer.put(NewVersion(name="debian", layers=(layer,), record=make_record()))
+        version = writer.put(NewVersion(name="debian", layers=layers, record=make_record()))
         say("put")
         while "pause" in sys.argv:
             signal.pause()

@@ -42,7 +42,7 @@ def fail_after_layer(repository: Repository, archived: bytes) -> None:
     """A build that adds a layer and then fails."""
     try:
         with repository.open_writer() as writer:
-            writer.add_layer(io.BytesIO(archived))
+            writer.add_layers(io.BytesIO(archived))
             raise RuntimeError
     except RuntimeError:
         pass
@@ -246,7 +246,7 @@ def test_nothing_is_left_of_a_version_that_failed(repository: Repository) -> Non
     before = blobs(repository)
     fail_after_layer(repository, small_tar(("./a", b"of a failed build")))
     with pytest.raises(RepositoryError, match="damaged"), repository.open_writer() as writer:
-        writer.add_layer(io.BytesIO(small_tar(("./a", b"x" * 5000))[:4000]))
+        writer.add_layers(io.BytesIO(small_tar(("./a", b"x" * 5000))[:4000]))
     assert blobs(repository) == before
     assert list((repository.path / ".goldsmith/incoming").iterdir()) == []
     assert repository.list_versions() == [version]
@@ -312,7 +312,7 @@ def test_a_digest_in_a_document_leads_nowhere_else(repository: Repository) -> No
 
 def test_layers_of_one_writer_make_one_version(repository: Repository) -> None:
     with repository.open_writer() as writer:
-        layers = tuple(writer.add_layer(io.BytesIO(small_tar((f"./{n}", b"x")))) for n in range(3))
+        layers = tuple(layer for n in range(3) for layer in writer.add_layers(io.BytesIO(small_tar((f"./{n}", b"x")))))
         version = writer.put(NewVersion(name="many", layers=layers, record=make_record()))
     assert [layer.digest for layer in version.layers] == [layer.digest for layer in layers]
     assert repository.read_config(version).diff_ids == tuple(layer.diff_id for layer in layers)

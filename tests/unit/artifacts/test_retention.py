@@ -220,7 +220,7 @@ def test_a_writer_that_uses_a_pruned_layer_again_keeps_it(repository: Repository
     first, _ = make(repository, 2)
     archived = small_tar(("./etc/hostname", b"debian 0"))
     with repository.open_writer() as writer:
-        layer = writer.add_layer(io.BytesIO(archived))
+        (layer,) = writer.add_layers(io.BytesIO(archived))
         assert layer.digest == first.layers[0].digest
         removed, freed = Layout(repository.path).prune([(first.name, first.tag)], wait=0)
         assert (len(removed), freed) == (1, 0)

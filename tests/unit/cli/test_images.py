@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -19,12 +20,12 @@ import pytest
 
 from goldsmith.artifacts.channels import set_channel
 from goldsmith.artifacts.record import Package
-from goldsmith.artifacts.repository import Repository, Version, open_repository
+from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
 from goldsmith.artifacts.sbom import attach_sbom
 from goldsmith.artifacts.verdicts import TestState, put_verdict
 from goldsmith.cli.images import COMMANDS
 from goldsmith.cli.main import run
-from tests.unit.artifacts.making import make_record, put
+from tests.unit.artifacts.making import make_record, put, small_tar
 from tests.unit.cli.running import GOLDSMITH, goldsmith, make_environment
 
 Said = pytest.CaptureFixture[str]
@@ -334,6 +335,25 @@ def test_two_versions_are_compared(repository: Repository, capsys: Said) -> None
         "files: 1",
         "  ~ etc/hostname  (content; +4 B)",
     ]
+
+
+def test_files_of_which_only_the_time_differs_are_named_when_asked_for(repository: Repository, capsys: Said) -> None:
+    """Two builds of the same: what is the same but for its time drowns nothing else."""
+    with repository.open_writer() as writer:
+        for time in (1_700_000_000.5, 1_800_000_000):
+            layers = writer.add_layers(io.BytesIO(small_tar(("./etc/hostname", b"1"), mtime=time)))
+            writer.put(NewVersion(name="lxc", layers=layers, record=make_record()))
+    old, new = repository.list_versions("lxc")
+    assert run(["images", "diff", str(old), str(new), "--files"]) == 0
+    told = "files of which only the time differs: 1"
+    assert capsys.readouterr().out.splitlines()[-2:] == ["files: no difference", f"{told} (--times names them)"]
+    assert run(["images", "diff", str(old), str(new), "--files", "--times"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [told, "  ~ etc/hostname  (time)"]
+    assert run(["images", "diff", str(old), str(new), "--files", "--json"]) == 0
+    (change,) = document(capsys)["files"]
+    assert (change["what"], change["before"]["time"], change["after"]["time"]) == (
+        ["time"], "1700000000.5", "1800000000"
+    )  # fmt: skip
 
 
 def test_two_versions_are_compared_in_json(repository: Repository, capsys: Said) -> None:

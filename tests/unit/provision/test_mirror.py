@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from goldsmith.base.process import Argument, build_environment, run
 from goldsmith.provision.mirror import find_original, place_playbook
 from goldsmith.provision.play import Play
+from tests.unit.provision.running import run_ansible
 
 FILES = {
     "images/lxc/playbook.yml": "- hosts: all\n",
@@ -41,8 +40,6 @@ TEXT = """
           - role == 'inside'
 """
 
-USE_OURS = ("-e", f"ansible_python_interpreter={sys.executable}")
-
 
 @pytest.fixture
 def play(tmp_path: Path) -> Play:
@@ -60,31 +57,18 @@ def private(tmp_path: Path) -> Path:
     return folder
 
 
-def run_ansible(play: Play, playbook: Path) -> None:
-    argv: list[Argument] = [
-        sys.executable,
-        "-P",
-        "-m",
-        "ansible",
-        "playbook",
-        "-c",
-        "local",
-        "-i",
-        "guest,",
-        *USE_OURS,
-        playbook,
-    ]
-    given = {"ANSIBLE_HOME": str(playbook.parent / "home"), "ANSIBLE_ROLES_PATH": str(play.project / "roles")}
-    run(argv, env=build_environment(given), cwd=play.project, timeout=120)
+def run_playbook(play: Play, playbook: Path) -> None:
+    roles = str(play.project / "roles")
+    run_ansible(playbook, home=playbook.parent / "home", cwd=play.project, ANSIBLE_ROLES_PATH=roles)
 
 
 @pytest.mark.slow
 def test_ansible_finds_the_same_from_the_mirror_as_from_the_folder(play: Play, private: Path) -> None:
     before = sorted(play.project.rglob("*"))
-    run_ansible(play, place_playbook(replace(play, text=TEXT), private))
+    run_playbook(play, place_playbook(replace(play, text=TEXT), private))
     assert sorted(play.project.rglob("*")) == before
     play.playbook.write_text(TEXT)
-    run_ansible(play, play.playbook)
+    run_playbook(play, play.playbook)
 
 
 def test_a_file_of_the_users_is_run_where_it_stands(play: Play, private: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from goldsmith.base.errors import DefinitionError
-from goldsmith.base.process import Argument, build_environment, run
 from goldsmith.definition.source import parse_document
 from goldsmith.provision.split import split_playbook
+from tests.unit.provision.running import run_ansible
 
 HEAD = "- hosts: all\n  become: true\n  tasks:\n"
 APT = "    - name: Tools\n      apt: {name: git}\n"
 OTHER = "    - name: Other\n      command: 'true'\n"
-
-USE_OURS = ("-e", f"ansible_python_interpreter={sys.executable}")
 
 
 def split(tmp_path: Path, text: str) -> tuple[str, ...]:
@@ -198,31 +195,17 @@ def list_tasks(folder: Path, text: str) -> list[str]:
     """The tasks of a playbook as Ansible lists them."""
     file = folder / "listed.yml"
     file.write_text(text)
-    argv: list[Argument] = [sys.executable, "-P", "-m", "ansible", "playbook", "--list-tasks", "-i", "guest,", file]
-    done = run(argv, env=build_environment({"ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}), timeout=120)
+    done = run_ansible(file, "--list-tasks", home=folder)
     return re.findall(r"^      (\S.*?)\tTAGS", done.stdout, re.MULTILINE)
 
 
-def run_ansible(folder: Path, texts: tuple[str, ...]) -> str:
+def run_all(folder: Path, texts: tuple[str, ...]) -> str:
     """What playbooks leave in a file, run one after the other on this machine."""
     result = folder / "result"
     result.unlink(missing_ok=True)
     for text in texts:
         (folder / "run.yml").write_text(text)
-        argv: list[Argument] = [
-            sys.executable,
-            "-P",
-            "-m",
-            "ansible",
-            "playbook",
-            "-c",
-            "local",
-            "-i",
-            "guest,",
-            *USE_OURS,
-            folder / "run.yml",
-        ]
-        run(argv, env=build_environment({"ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}), timeout=120)
+        run_ansible(folder / "run.yml", home=folder)
     return result.read_text()
 
 
@@ -249,4 +232,4 @@ def test_the_parts_do_what_the_whole_does(tmp_path: Path) -> None:
     text = head + skipped + skipped + say % 1 + skipped + say % 2 + head + say % 3
     parts = split(tmp_path, text)
     assert len(parts) == 2
-    assert run_ansible(tmp_path, parts) == run_ansible(tmp_path, (text,)) == "x 1\nx 2\nx 3\n"
+    assert run_all(tmp_path, parts) == run_all(tmp_path, (text,)) == "x 1\nx 2\nx 3\n"

@@ -53,6 +53,7 @@ def test_layers_are_stages_in_their_order(play: Play) -> None:
     assert (last.play.playbook, last.play.text) == (play.playbook.parent / "sub" / "last.yml", "")
 
 
+@pytest.mark.slow
 def test_ansible_takes_what_is_rendered(play: Play) -> None:
     role = play.project / "roles" / "web" / "tasks"
     role.mkdir(parents=True)

@@ -140,6 +140,7 @@ def test_a_program_that_fails_says_why(shell: Shell) -> None:
         shell.run(["ls", "/nowhere"])
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_stopped_there_too(shell: Shell, tmp_path: Path) -> None:
     with pytest.raises(ProgramTimedOut):
         shell.run(["sh", "-c", 'echo $$ >"$1"; exec sleep 300', "sh", str(tmp_path / "pid")], timeout=0.5)

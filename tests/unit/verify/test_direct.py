@@ -74,6 +74,7 @@ def test_a_way_that_ends_early_is_an_error_and_no_exit_code(bench: Bench, tmp_pa
     assert outcome.message == "RuntimeError: the guest cannot be entered: sudo: no password was provided"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sleep 60", "trap '' TERM; sleep 60; sleep 60"])
 def test_a_command_that_hangs_is_ended_with_its_test(bench: Bench, tmp_path: Path, how: str) -> None:
     bench.test_timeout = 1.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from goldsmith import __version__
-from goldsmith.artifacts.archive import Times
-from goldsmith.artifacts.export import SUFFIX, open_template
+from goldsmith.artifacts.export import SUFFIX, measure_template, open_template
 from goldsmith.artifacts.provenance import attach_provenance
 from goldsmith.artifacts.record import BuildRecord, render_time
 from goldsmith.artifacts.repository import NewVersion, Repository, Version
@@ -23,6 +23,7 @@ from goldsmith.build.journal import render_mark
 from goldsmith.build.play import list_recorded, make_play
 from goldsmith.build.repositories import open_image_repository, open_location
 from goldsmith.build.steps import DumpGuest, PlaceTemplate, StoreVersion
+from goldsmith.build.times import choose_times
 from goldsmith.build.traces import end_tasks, remove_dumps
 from goldsmith.provision.content import digest_content
 from goldsmith.provision.tools import read_tool_versions
@@ -55,12 +56,14 @@ def store_version(step: StoreVersion, build: Build) -> str:
     repository = open_location(step.repository)
     before = repository.find_version(step.name)
     known = repository.list_diff_ids(before) if before is not None and repository.is_local else None
+    record = make_record(build)
+    times = choose_times(record, build.since, build.epoch)
     with repository.open_writer() as writer:
         with build.site.shell.open_read(build.dump.path) as stream:
             watch = build.events.watch(step.title, build.dump.size)
-            layers = writer.add_layers(cast(BinaryIO, stream), times=Times(), on_bytes=watch, known=known)
+            layers = writer.add_layers(cast(BinaryIO, stream), times=times, on_bytes=watch, known=known)
         local_day = datetime.now().astimezone().date()
-        record = make_record(build)
+        record = replace(record, finished=datetime.now(UTC), seconds=build.seconds)
         new = NewVersion(name=step.name, layers=layers, record=record, architecture=build.architecture, day=local_day)
         build.version = writer.put(new)
     attest_version(repository, build.version, record, build.os_release)
@@ -77,8 +80,7 @@ def attest_version(repository: Repository, version: Version, record: BuildRecord
 
 
 def make_record(build: Build) -> BuildRecord:
-    """Say what the version was made of."""
-    seconds = build.seconds
+    """Say what the version is made of, as far as that can be known before it is stored."""
     return BuildRecord(
         image=build.image.name,
         base_name=build.base_name,
@@ -88,8 +90,8 @@ def make_record(build: Build) -> BuildRecord:
         packages=build.packages,
         tools={"goldsmith": __version__, **read_tool_versions()},
         started=build.started,
-        finished=build.started + timedelta(seconds=seconds),
-        seconds=seconds,
+        finished=datetime.now(UTC),
+        seconds=build.seconds,
         git=read_git_state(build.image.directory),
         build_id=build.journal.run_id,
         node_kind=build.site.kind,
@@ -110,9 +112,7 @@ def ensure_template(
 ) -> PurePosixPath:
     """Return where the version is as a template; it is written where nothing of its size has its name."""
     path = step.directory / name_template(step.name, version.day, version.number)
-    with open_template(repository, version) as stream:
-        size = stream.size
-    if site.shell.exists(path) and site.shell.size(path) == size:
+    if site.shell.exists(path) and site.shell.size(path) == measure_template(version):
         return path
     return write_template(step, repository, version, site, events)
 

@@ -14,6 +14,7 @@ from goldsmith.build.steps import CopyGuest, CreateGuest, Place, RemoveGuest, St
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount, Net
+from goldsmith.pve.tasks import parse_upid
 
 SHUTDOWN_TIMEOUT = 60
 KEPT_TIMEOUT = 60.0
@@ -34,6 +35,7 @@ def create_guest(step: CreateGuest, build: Build) -> str:
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
     take_guest(build, spec.vmid, spec.hostname, places[spec.vmid].address)
+    build.created = parse_upid(upid).started
     tasks.wait(upid, build.hear("create"), stop_if_left=True)
     build.has_guest = True
     return f"guest {spec.vmid}, {build.guest.ip}"

@@ -93,10 +93,9 @@ def keep_layer(step: KeepLayer, build: Build) -> str:
         told = f"layer {step.layer} is not kept: {changes[0]} while it was built"
         build.events.emit(Notice(message=told, level="warning"))
         return "not kept"
-    since = build.plan.since if build.plan.since is not None else int(build.started.timestamp())
     stop_guest(StopGuest(reason=step.reason), build)
     try:
-        cache.keep_layer(build.site, build.guest.vmid, step.layer, build.keys[step.index].key, since)
+        cache.keep_layer(build.site, build.guest.vmid, step.layer, build.keys[step.index].key, build.since)
     except (ApiFailed, TaskFailed) as error:
         told = f"layer {step.layer} is not kept, the next build makes it again: {error.message}"
         build.events.emit(Notice(message=told, level="warning"))
