@@ -23,8 +23,9 @@ from goldsmith.build.journal import Journal
 from goldsmith.build.plan import BuildPlan
 from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
+from goldsmith.provision.downloads.store import Store
 from goldsmith.pve.backup import Backup
-from goldsmith.pve.shell import Shell
+from goldsmith.pve.ssh import SshShell
 
 
 @dataclass
@@ -40,6 +41,8 @@ class Build:
     """Opens the build guest."""
     log: Path
     """Ansible's whole output goes there."""
+    downloads: Store | None = None
+    """Packages that were downloaded; None: builds share none."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=time.monotonic)
     base: str = field(init=False)
@@ -47,7 +50,7 @@ class Build:
     base_name: str = field(init=False)
     base_digest: Future[Digest] = field(init=False)
     guest: TempGuest = field(init=False)
-    shell: Shell = field(init=False)
+    shell: SshShell = field(init=False)
     """The guest's."""
     has_guest: bool = False
     """Whether the guest's creation has ended well."""
