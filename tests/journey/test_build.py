@@ -34,6 +34,9 @@ def test_the_shipped_image_is_built_shown_and_boots(journey: Journey) -> None:
     assert version in journey.goldsmith("images").stdout
     shown = json.loads(journey.goldsmith("--json", "images", "show", version).stdout)
     assert "git" in json.dumps(shown)
+    downloads = json.loads(journey.goldsmith("--json", "cache").stdout)["downloads"]
+    assert downloads["directory"] == str(journey.home / ".cache/goldsmith/downloads")
+    assert downloads["size"] > 5_000_000
     node = journey.use_node()
     guest = Guests(node)(ostemplate=f"plain:vztmpl/{Path(template).name}", start=True).wait_booted()
     assert guest.sh("systemctl is-system-running; id -un 1000").split() == ["running", "ops"]

@@ -17,6 +17,7 @@ from goldsmith.cli.site import locate_logs
 from goldsmith.definition.image import Image
 from goldsmith.definition.load import Surroundings, load_image
 from goldsmith.node import daemon
+from goldsmith.provision.downloads.store import Store
 from goldsmith.pve.client import open_pve
 from goldsmith.pve.connection import Connection
 from goldsmith.pve.shell import LocalShell
@@ -64,6 +65,7 @@ class Workshop:
     site: Site
     told: list[Event] = field(default_factory=list)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
+    downloads: Store | None = None
 
     @property
     def state(self) -> Path:
@@ -97,7 +99,7 @@ class Workshop:
         image = image or self.load()
         stages, wishes = prepare_stages(image, events), Wishes(keep=keep, refresh=refresh)
         plan = prepare_build(image, self.site, stages, state=self.state, events=events, wishes=wishes)
-        return run_build(plan, site=self.site, events=events, state=self.state, log=self.log)
+        return run_build(plan, site=self.site, events=events, state=self.state, log=self.log, downloads=self.downloads)
 
     def find_leftovers(self) -> list[str]:
         """Everything that a build may have left behind on the node or this machine."""

@@ -25,8 +25,9 @@ from goldsmith.build.plan import BuildPlan
 from goldsmith.build.times import read_epoch
 from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
+from goldsmith.provision.downloads.store import Store
 from goldsmith.pve.backup import Backup
-from goldsmith.pve.shell import Shell
+from goldsmith.pve.ssh import SshShell
 
 
 @dataclass
@@ -42,6 +43,8 @@ class Build:
     """Opens the build guest."""
     log: Path
     """Ansible's whole output goes there."""
+    downloads: Store | None = None
+    """Packages that were downloaded; None: builds share none."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=time.monotonic)
     epoch: int | None = field(default_factory=lambda: read_epoch(os.environ))
@@ -53,7 +56,7 @@ class Build:
     base_name: str = field(init=False)
     base_digest: Future[Digest] = field(init=False)
     guest: TempGuest = field(init=False)
-    shell: Shell = field(init=False)
+    shell: SshShell = field(init=False)
     """The guest's."""
     has_guest: bool = False
     """Whether the guest's creation has ended well."""

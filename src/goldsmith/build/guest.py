@@ -16,7 +16,7 @@ from goldsmith.base.files import write_atomic
 from goldsmith.base.process import run
 from goldsmith.build.scripts import read_script
 from goldsmith.pve.shell import Shell
-from goldsmith.pve.ssh import open_ssh_shell
+from goldsmith.pve.ssh import SshShell, open_ssh_shell
 from goldsmith.pve.target import Target
 
 SSH = 22
@@ -49,7 +49,7 @@ class TempGuest:
 
 
 @contextmanager
-def open_guest(guest: TempGuest, timeout: float, pulse: Callable[[], None] = lambda: None) -> Iterator[Shell]:
+def open_guest(guest: TempGuest, timeout: float, pulse: Callable[[], None] = lambda: None) -> Iterator[SshShell]:
     """Wait until the guest lets our key in, and use its shell while the block runs.
 
     Nobody can know the guest's host key before its first boot: it is noted when its sshd first answers, and insisted on
@@ -63,7 +63,7 @@ def open_guest(guest: TempGuest, timeout: float, pulse: Callable[[], None] = lam
         yield _enter_shell(stack, guest, timeout, pulse)
 
 
-def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float, pulse: Callable[[], None]) -> Shell:
+def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float, pulse: Callable[[], None]) -> SshShell:
     deadline = time.monotonic() + timeout
     said = f"port {SSH} of {guest.ip} did not answer"
     while time.monotonic() < deadline:

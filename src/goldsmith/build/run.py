@@ -47,6 +47,8 @@ from goldsmith.build.sweep import sweep_orphans
 from goldsmith.build.undo import Undo
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
+from goldsmith.provision.downloads.bounds import bound_store
+from goldsmith.provision.downloads.store import Store
 from goldsmith.provision.stages import Stage
 
 
@@ -130,12 +132,15 @@ def read_layers(image: Image, site: Site | None, *, state: Path, refresh: bool) 
     return read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=refresh)
 
 
-def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path) -> Built:
+def run_build(
+    plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path, downloads: Store | None = None
+) -> Built:
     """Do all steps of a plan. Whatever happens, the guest, the dump and the keys it has made are gone afterwards.
 
     Finished layers stay, in a stopped guest.
 
     :param log: file for Ansible's whole output; of several layers, each has one of its own beside it.
+    :param downloads: packages that builds share; None: they share none.
     :raises GoldsmithError: a step failed; the events have told which.
     """
     image, events = plan.image, events.about(plan.image.name)
@@ -143,13 +148,15 @@ def run_build(plan: BuildPlan, *, site: Site, events: Events, state: Path, log: 
         return _use_current(plan, plan.current, site, events)
     site.shell.get_way()  # whatever opens it (a key, a password for sudo) is asked for before anything is made
     with open_journal(state, "build", site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
-        build = Build(plan, site, journal, undo, events, ensure_build_key(state), log)
+        build = Build(plan, site, journal, undo, events, ensure_build_key(state), log, downloads)
         for number, step in enumerate(plan.steps, start=1):
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:
                 outcome.result = run_step(step, build)
         built = Built(build.version, build.template, build.seconds)
     if plan.keeps_layers:
         bound_cache(site, list_cache(site), state=state, now=time.time(), events=events)
+    if downloads is not None:
+        bound_store(downloads)
     _announce(built, events)
     return built
 

@@ -27,13 +27,14 @@ from goldsmith.build.several import Job, describe_start, run_jobs
 from goldsmith.build.trial.run import Tested
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, shorten_path
-from goldsmith.cli.project import state_directory
+from goldsmith.cli.project import downloads_directory, state_directory
 from goldsmith.cli.reading import Reading, collect_syntax, find_directories, open_syntax_checks, read_images
 from goldsmith.cli.site import Sites, look_without_node, open_running
 from goldsmith.cli.terminal import open_events
 from goldsmith.cli.test import Tester, check_passed
 from goldsmith.cli.versions import Chosen
 from goldsmith.definition.image import Image
+from goldsmith.provision.downloads.store import Store
 from goldsmith.provision.stages import Stage
 from goldsmith.pve.client import open_pve
 from goldsmith.verify.outcome import State
@@ -183,7 +184,8 @@ def build_image(
     stages, reserved = prepared.stages[image.name], reading.reserved
     plan = prepare_build(image, site, stages, state=state, events=events, reserved=reserved, wishes=wishes)
     try:
-        return run_build(plan, site=site, events=events, state=state, log=log)
+        downloads = Store(downloads_directory())
+        return run_build(plan, site=site, events=events, state=state, log=log, downloads=downloads)
     except GoldsmithError as error:
         if log.exists() and not isinstance(error, PlaybookFailed | Interrupted):  # the first names the log itself
             events.emit(Notice(message=f"Ansible's whole output: {log}"))

@@ -52,7 +52,9 @@ COMMANDS = {
     "images": Lazy(
         "goldsmith.cli.images:images", "List, compare, promote, copy and remove the versions that were built."
     ),
-    "cache": Lazy("goldsmith.cli.cache:cache", "List and remove finished layers, from which builds go on."),
+    "cache": Lazy(
+        "goldsmith.cli.cache:cache", "List and remove what builds use again: finished layers, and downloaded packages."
+    ),
     "node": Lazy("goldsmith.cli.node:node", "Run the embedded node, for machines without a Proxmox."),
     "clean": Lazy(
         "goldsmith.cli.clean:clean", "Remove what killed builds and tests have left, and guests that were kept."

@@ -37,6 +37,14 @@ def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
     `$XDG_STATE_HOME/goldsmith`, by default `~/.local/state/goldsmith` (XDG Base Directory Specification 0.8; a
     relative path does not count).
     """
-    given = Path(environment.get("XDG_STATE_HOME", ""))
-    base = given if given.is_absolute() else Path(environment.get("HOME") or Path.home()) / ".local" / "state"
-    return base / "goldsmith"
+    return _find_base("XDG_STATE_HOME", ".local/state", environment) / "goldsmith"
+
+
+def downloads_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where packages lie that builds share: in `$XDG_CACHE_HOME/goldsmith`, by default `~/.cache/goldsmith`."""
+    return _find_base("XDG_CACHE_HOME", ".cache", environment) / "goldsmith" / "downloads"
+
+
+def _find_base(variable: str, usual: str, environment: Mapping[str, str]) -> Path:
+    given = Path(environment.get(variable, ""))
+    return given if given.is_absolute() else Path(environment.get("HOME") or Path.home()) / usual

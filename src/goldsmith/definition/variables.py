@@ -280,6 +280,14 @@ class Variables(BaseModel):
         "7d",
         otherwise="it is built again only when something that it is made of has changed, or with --refresh",
     )
+    share_downloads: Truth | None = declare(
+        "Whether packages that the build guest's apt downloads over http are fetched through this machine, which keeps "
+        "them for other builds.",
+        "true or false",
+        False,
+        otherwise="they are where the guest answers this machine within 5 ms: one that is farther away is usually "
+        "nearer to its mirror",
+    )
     ansible_strategy: Annotated[str, Matching(STRATEGY, "is not a strategy's name")] = declare(
         "Ansible's strategy. mitogen_linear is the fastest; linear is Ansible's own, for modules that mitogen breaks.",
         "mitogen_linear, linear, or another strategy plugin that is installed",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldsmith.base.errors import NodeUnreachable, ProgramFailed, ShellFailed
-from goldsmith.base.process import Argument, open_process, run
+from goldsmith.base.process import Argument, Completed, open_process, run
 from goldsmith.base.secrets import Secret
 from goldsmith.pve.shell import CommandShell
 from goldsmith.pve.way import Way
@@ -75,6 +75,31 @@ class SshShell(CommandShell):
             return Way((*ssh, self._access.host), tuple(sudo))
         password = self._password if "-S" in self._sudo else None
         return Way((*ssh, self._access.host), (*self._sudo, "env", "LC_ALL=C"), password)
+
+    @property
+    def directory(self) -> Path:
+        """A directory of ours alone on this machine, with a path short enough for sockets; it goes with the shell."""
+        return self._control.parent
+
+    @contextmanager
+    def open_forward(self, path: Path) -> Iterator[int]:
+        """Let a port of the other machine's loopback address lead to a socket of this one while the block runs.
+
+        :param path: of the socket.
+        :raises ShellFailed: its sshd does not allow that (sshd_config(5), AllowTcpForwarding).
+        """
+        done = self._order("forward", path)
+        if done.returncode or not done.stdout.strip().isdecimal():
+            raise ShellFailed(f"sshd of {self.machine} forwards no port", detail=done.stderr.strip())
+        try:
+            yield int(done.stdout)
+        finally:
+            self._order("cancel", path)
+
+    def _order(self, order: str, path: Path) -> Completed:
+        """Order the connection to begin or end a forward; port 0 is one that the other machine chooses."""
+        way = f"127.0.0.1:0:{path}"
+        return run(["ssh", "-S", self._control, "-O", order, "-R", way, self._access.host], check=False)
 
     def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
         """Return our error for a program that failed there, or for a connection that did not stand."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goldsmith.base.errors import UsageError
-from goldsmith.cli.project import find_project, get_project, state_directory
+from goldsmith.cli.project import downloads_directory, find_project, get_project, state_directory
 
 
 @pytest.fixture
@@ -57,3 +57,15 @@ def test_a_named_folder_without_images_is_refused(tmp_path: Path) -> None:
 )
 def test_state_is_where_the_xdg_specification_wants_it(environment: dict[str, str], expected: str) -> None:
     assert state_directory(environment) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"HOME": "/home/ops"}, "/home/ops/.cache/goldsmith/downloads"),
+        ({"HOME": "/home/ops", "XDG_CACHE_HOME": "/srv/cache"}, "/srv/cache/goldsmith/downloads"),
+        ({"HOME": "/home/ops", "XDG_CACHE_HOME": "relative"}, "/home/ops/.cache/goldsmith/downloads"),
+    ],
+)
+def test_downloads_are_where_the_xdg_specification_wants_them(environment: dict[str, str], expected: str) -> None:
+    assert downloads_directory(environment) == Path(expected)

@@ -278,3 +278,35 @@ def test_the_connection_is_made_once_and_ends_with_the_shell(sshd: Sshd) -> None
     assert len(parents) == 1
     assert not control.exists()
     assert threading.active_count() == before
+
+
+def test_a_port_there_leads_to_a_socket_here(sshd: Sshd) -> None:
+    with open_ssh_shell(sshd.access()) as shell:
+        path = shell.directory / "here"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            with shell.open_forward(path) as port:
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as there:
+                    here, _ = listener.accept()
+                    with here:
+                        there.sendall(b"question")
+                        assert here.recv(20) == b"question"
+                        here.sendall(b"answer")
+                        assert there.recv(20) == b"answer"
+                assert port >= 1024
+            deadline = time.monotonic() + 5
+            while _listens(port) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert not _listens(port)
+
+
+def test_an_sshd_that_forwards_nothing_is_told_of(sshd: Sshd) -> None:
+    authorized = sshd.folder / "authorized"
+    before = authorized.read_text()
+    authorized.write_text(f"restrict,pty {before}")
+    try:
+        with open_ssh_shell(sshd.access()) as shell, pytest.raises(ShellFailed, match="forwards no port"):
+            shell.open_forward(shell.directory / "here").__enter__()
+    finally:
+        authorized.write_text(before)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from goldsmith.build.actions.guest import UNSEALED
 from goldsmith.build.context import Build
 from goldsmith.build.guest import read_architecture, read_os_release, read_packages, run_script
 from goldsmith.build.steps import Provision, Seal
+from goldsmith.provision.downloads.sharing import is_near, open_sharing
+from goldsmith.provision.downloads.tally import Tally
 from goldsmith.provision.playbook import run_playbook
 
 
@@ -14,8 +18,17 @@ def provision(step: Provision, build: Build) -> str:
     _ = build.keys
     play = build.plan.stages[step.index].play
     log = build.log.with_name(f"{build.log.stem}-{step.layer}{build.log.suffix}") if step.layer else build.log
-    outcome = run_playbook(play, build.guest.target, events=build.events, log=log)
-    return f"{outcome.ok} ok, {outcome.changed} changed"
+    with _share_downloads(build) as tally:
+        outcome = run_playbook(play, build.guest.target, events=build.events, log=log)
+    return "; ".join(filter(None, [f"{outcome.ok} ok, {outcome.changed} changed", tally.render()]))
+
+
+def _share_downloads(build: Build) -> AbstractContextManager[Tally]:
+    """Share what the guest's apt downloads, where that is wanted: where nothing is said, with a guest that is near."""
+    wanted = build.image.variables.share_downloads
+    if build.downloads is None or not (is_near(build.guest.ip) if wanted is None else wanted):
+        return nullcontext(Tally())
+    return open_sharing(build.shell, build.downloads, build.events)
 
 
 def seal(_step: Seal, build: Build) -> str:

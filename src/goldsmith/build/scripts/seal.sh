@@ -17,6 +17,7 @@ fi
 
 # 2. Packages: lists and caches, and what prepare.sh made.
 rm -f /etc/dpkg/dpkg.cfg.d/zz-goldsmith-build /etc/apt/apt.conf.d/zz-goldsmith-build
+rm -f /etc/apt/apt.conf.d/000goldsmith-build /etc/apt/goldsmith-build-proxy  # of the sharing of downloads
 if has apt-get; then
   apt-get clean
   find /var/lib/apt/lists -xdev -type f ! -name lock -delete

@@ -56,7 +56,7 @@ seeds() {
   stated /var/lib/systemd/random-seed /var/lib/urandom/random-seed /var/lib/systemd/credential.secret
 }
 leftovers() {
-  find /etc /usr/local -xdev -name 'zz-goldsmith-build*' 2>/dev/null
+  find /etc /usr/local -xdev -name '*goldsmith-build*' 2>/dev/null
   cut -d: -f6 /etc/passwd | sort -u | while read -r home; do
     case $home in /root|/home/*) ;; *) continue ;; esac
     for file in .ansible .ansible_async .bash_history .ash_history .python_history .cache/pip; do
