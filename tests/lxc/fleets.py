@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from goldsmith.artifacts.repository import Repository, Version, open_repository
-from goldsmith.base.events import Event, Events
+from goldsmith.base.events import Event, Events, StepStarted
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
 from goldsmith.fleet.facts import Guests, read_guests
-from goldsmith.fleet.marks import Role
+from goldsmith.fleet.interrupted import find_interrupted
+from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted, plan_server
-from goldsmith.fleet.run import Replaced, Surrounding, Wishes, replace_server
+from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_server, resume, roll_back
 from goldsmith.pve.attach import AttachShell
+from goldsmith.pve.client import open_pve
 from tests.lxc.images import Workshop
 
 PLAYBOOK = """
@@ -89,6 +93,43 @@ class Lab:
         assert plan.action in (Action.CREATE, Action.REPLACE), plan
         return replace_server(plan, self.site, self.repository, version, self.around)
 
+    def find_interrupted(self, name: str) -> Record | None:
+        return find_interrupted(self.server(name), self.site, self.guests())
+
+    def resume(self, name: str) -> Replaced | None:
+        record = self.find_interrupted(name)
+        assert record is not None, self.describe()
+        return resume(self.server(name), self.site, record, self.repository, self.around)
+
+    def abort(self, name: str) -> None:
+        record = self.find_interrupted(name)
+        assert record is not None, self.describe()
+        abort(self.server(name), self.site, record, self.repository, self.around)
+
+    def roll_back(self, name: str) -> Replaced | None:
+        return roll_back(self.server(name), self.site, self.guests(), self.repository, self.around)
+
+    def deploy_killed(self, name: str, version: Version, kill_at: int) -> bool:
+        """Deploy in a process of its own, which is killed (SIGKILL) when a goal begins; tell whether it was."""
+        child = os.fork()
+        if child == 0:
+            self._deploy_and_die(name, version, kill_at)
+        _, status = os.waitpid(child, 0)
+        return os.WIFSIGNALED(status)
+
+    def _deploy_and_die(self, name: str, version: Version, kill_at: int) -> NoReturn:
+        def hear(event: Event) -> None:
+            if isinstance(event, StepStarted) and event.index == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            with open_pve(self.site.pve.connection) as pve:
+                self.workshop.site = replace(self.site, pve=pve, node=pve.node(self.site.node.name))
+                self.listeners = [hear]
+                self.deploy(name, version)
+        finally:
+            os._exit(0)
+
     def run(self, name: str, command: str) -> str:
         """Run a command in the guest that is the server now."""
         found = self.guests().find(self.server(name).hostname, Role.CURRENT)
@@ -110,10 +151,27 @@ class Lab:
         owned = {mount.volume for vmid in self.list_guests() for mount in config(vmid).mounts.values()}
         return sorted(owned)
 
+    def clear_previous(self) -> None:
+        """Remove the guests that were kept; they own nothing."""
+        for vmid, state in self.list_guests().items():
+            if state == str(Role.PREVIOUS):
+                self.site.node.tasks.wait(self.site.node.guests.destroy(vmid))
+        self.clear_backups()
+
+    def remove(self, name: str) -> None:
+        """Remove a server with its data."""
+        for guest in self.guests().by_name.get(name, ()):
+            self.site.node.tasks.wait(self.site.node.guests.destroy(guest.vmid, force=True))
+        del self.hosts[name]
+
     def clear(self) -> None:
         """Remove all guests of the fleet, with their data, and their backups."""
         for vmid in self.list_guests():
             self.site.node.tasks.wait(self.site.node.guests.destroy(vmid, force=True))
+        self.clear_backups()
+
+    def clear_backups(self) -> None:
+        """Remove all backups, protected ones too."""
         for volume in self.site.node.storage.list_content("local", "backup"):
             self.site.node.storage.set_volume(volume.volid, {"protected": False})
             self.site.node.storage.delete_volume(volume.volid)

@@ -147,25 +147,40 @@ class Finished(Goal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recalled(Goal):
+    """The guest that was kept from before is to become the server again."""
+
+    form = "recall the guest from before"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retired(Goal):
+    """The guest that was recalled is kept as the one from before again."""
+
+    form = "put the guest from before back"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Released(Goal):
     """The old guest is the server, as it was before."""
 
     form = "the old guest is the server"
 
 
+CREATE, SWAP, RECREATE, ROLLBACK = "create", "swap", "recreate", "rollback"
+"""Strategies: a server that was not there, the two of the inventory, and back to the guest that was kept."""
 OLD, NEW, HOLDER = "old", "new", "holder"
 NAMES = {OLD: "the old guest", NEW: "the new guest", HOLDER: "the holder"}
 
 
 def list_goals(record: Record, server: Server) -> tuple[Goal, ...]:
     """Return the goals of a replacement, forward."""
-    if record.strategy == "create":
-        return _create(server)
-    return _recreate(record, server) if record.strategy == "recreate" else _swap(record, server)
+    lists = {CREATE: _create, RECREATE: _recreate, ROLLBACK: _roll_back, SWAP: _swap}
+    return lists[record.strategy](record, server)
 
 
 def _begin(record: Record, server: Server) -> tuple[Goal, ...]:
-    needs_backup = server.variables.backup is not None or record.strategy == "recreate"
+    needs_backup = server.variables.backup is not None or record.strategy == RECREATE
     backup = BackedUp(vmid=record.old, reason="nothing is destroyed or moved before its backup has been read back")
     return (
         Claimed(reason="nobody else replaces it meanwhile"),
@@ -175,10 +190,10 @@ def _begin(record: Record, server: Server) -> tuple[Goal, ...]:
     )
 
 
-def _create(server: Server) -> tuple[Goal, ...]:
+def _create(record: Record, server: Server) -> tuple[Goal, ...]:
     return (
         Checked(reason="what cannot work is refused before anything is done"),
-        TemplateThere(),
+        TemplateThere(reason=record.version),
         GuestMade(reason="its link is down until it has been looked at"),
         DataAt(which=NEW, reason="volumes that are not there yet are made"),
         LinkUp(which=NEW),
@@ -228,20 +243,36 @@ def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
     )
 
 
+def _roll_back(record: Record, server: Server) -> tuple[Goal, ...]:
+    """Return how the guest that was kept becomes the server again. Nothing is destroyed, so nothing is backed up."""
+    del record
+    return (
+        Claimed(reason="nobody else replaces it meanwhile"),
+        Recalled(reason="it was kept for this"),
+        Stopped(which=OLD, reason="its data is at rest from here on"),
+        DataAt(which=NEW, reason="its volumes are renamed, not copied"),
+        LinkUp(which=NEW),
+        Running(which=NEW),
+        ChecksHold(reason=_explain_checks(server)),
+        Finished(),
+    )
+
+
 def _explain_checks(server: Server) -> str:
     return ", ".join(check.title for check in server.variables.checks) or "it has booted, all its units are up"
 
 
 def list_undoing(record: Record) -> tuple[Goal, ...]:
     """Return the goals that undo a replacement, wherever it stands."""
-    if record.strategy == "create":
+    if record.strategy == CREATE:
         return (Gone(which=NEW, reason="it never was the server"),)
-    return _undo_recreate(record) if record.strategy == "recreate" else _undo_swap(record)
+    return _undo_recreate(record) if record.strategy == RECREATE else _undo_swap(record)
 
 
 def _undo_swap(record: Record) -> tuple[Goal, ...]:
     cut = LinkDown(which=NEW, reason="one of the two has the address at a time")
-    gone = (Gone(which=NEW, reason="the old one runs again"), Released())
+    end: Goal = Retired() if record.strategy == ROLLBACK else Gone(which=NEW, reason="the old one runs again")
+    gone = (end, Released())
     if not record.data:
         return (cut, LinkUp(which=OLD), Running(which=OLD), Stopped(which=NEW), *gone)
     back = (DataAt(which=OLD, reason="its volumes come back"), LinkUp(which=OLD), Running(which=OLD))

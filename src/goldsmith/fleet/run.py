@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.errors import FleetError, GoldsmithError, Interrupted, RolledBack
 from goldsmith.base.events import Events, Notice, ServerReplaced
+from goldsmith.base.files import open_lock
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import open_journal
 from goldsmith.build.sweep import sweep_orphans
@@ -31,10 +33,16 @@ from goldsmith.fleet.actions.guests import (
     ensure_stopped,
     ensure_template,
     finish,
+    put_back,
+    recall,
     release,
 )
 from goldsmith.fleet.actions.restore import ensure_parked, ensure_restored
+from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.goals import (
+    CREATE,
+    RECREATE,
+    ROLLBACK,
     BackedUp,
     Checked,
     ChecksHold,
@@ -49,14 +57,16 @@ from goldsmith.fleet.goals import (
     LinkUp,
     OldRestored,
     Parked,
+    Recalled,
     Released,
+    Retired,
     Running,
     Stopped,
     TemplateThere,
     list_goals,
     list_undoing,
 )
-from goldsmith.fleet.marks import Record, parse_record
+from goldsmith.fleet.marks import Record, Role, parse_record
 from goldsmith.fleet.outage import Outage, watch_outage
 from goldsmith.fleet.plan import ServerPlan
 from goldsmith.fleet.work import Work
@@ -116,6 +126,8 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
     Gone: ensure_gone,
     Parked: ensure_parked,
     OldRestored: ensure_restored,
+    Recalled: recall,
+    Retired: put_back,
     Finished: finish,
     Released: release,
 }
@@ -134,20 +146,23 @@ def begin_record(plan: ServerPlan, site: Site, run: str) -> Record:
     """Return what is written down about a replacement that begins now."""
     server, guest = plan.server, plan.guest
     old = guest.vmid if guest is not None else 0
-    strategy = str(server.variables.strategy) if guest is not None else "create"
-    data = list_old_data(server, site, old) if old else ()
     return Record(
         run=run,
         server=server.name,
-        strategy=strategy,
+        strategy=str(server.variables.strategy) if old else CREATE,
         node=site.node.name,
         image=plan.wanted.image,
         tag=plan.wanted.tag,
         old=old,
         was=guest.labels.version if guest is not None else "",
-        data=data,
-        by=f"{getpass.getuser()}@{socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        data=list_old_data(server, site, old) if old else (),
+        by=name_operator(),
     )
+
+
+def name_operator() -> str:
+    """Return who is at it, for another operator to read."""
+    return f"{getpass.getuser()}@{socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def list_old_data(server: Server, site: Site, vmid: int) -> tuple[tuple[str, str], ...]:
@@ -157,12 +172,36 @@ def list_old_data(server: Server, site: Site, vmid: int) -> tuple[tuple[str, str
     return tuple((mount.path, mount.volume) for mount in mounts if mount.path in declared)
 
 
-def choose_candidates(plan: ServerPlan, record: Record) -> tuple[int, ...]:
+def choose_candidates(server: Server, record: Record) -> tuple[int, ...]:
     """Return the vmids that the new guest may have, best first."""
-    if record.strategy == "recreate":
+    if record.strategy == RECREATE:
         return (record.old,)
-    declared = [vmid for vmid in plan.server.variables.vmid if vmid != record.old]
+    declared = [vmid for vmid in server.variables.vmid if vmid != record.old]
     return tuple(declared) if declared else tuple(range(100, 1000))
+
+
+@contextmanager
+def open_work(
+    server: Server, site: Site, record: Record, repository: Repository, version: Version, around: Surrounding
+) -> Iterator[Work]:
+    """Have a journal and an undo list for what a replacement brings to the node besides its guests."""
+    events = around.events.about(server.name)
+    sweep_orphans(site, around.state, events)
+    with (
+        open_lock(_name_lock(around.state, server), what=f"server {server.name}"),
+        open_journal(around.state, "deploy", site=site.name, image=server.name) as journal,
+        Undo(events, journal) as undo,
+    ):
+        yield Work(
+            server=server, site=site, record=record if record.run else replace(record, run=journal.run_id),
+            repository=repository, version=version, journal=journal, undo=undo, events=events,
+            inventory=around.inventory, candidates=choose_candidates(server, record), adopt=around.wishes.adopt,
+            untested=around.wishes.untested, discard=around.wishes.discard, signers_file=around.signers_file,
+        )  # fmt: skip
+
+
+def _name_lock(state: Path, server: Server) -> Path:
+    return state / "servers" / f"{server.name.replace('/', '_')}.lock"
 
 
 def replace_server(
@@ -170,23 +209,56 @@ def replace_server(
 ) -> Replaced:
     """Replace a server, or make it where it does not run yet; undone where that fails.
 
+    :raises LockTaken: somebody is at it already.
     :raises RolledBack: it has failed, and the server is as it was before; the cause is why.
     :raises FleetError: it has failed, and undoing failed as well: `goldsmith resume` or `goldsmith abort`.
     """
-    events = around.events.about(plan.server.name)
-    sweep_orphans(site, around.state, events)
-    with (
-        open_journal(around.state, "deploy", site=site.name, image=plan.server.name) as journal,
-        Undo(events, journal) as undo,
-    ):
-        record = begin_record(plan, site, journal.run_id)
-        work = Work(
-            server=plan.server, site=site, record=record, repository=repository, version=version, journal=journal,
-            undo=undo, events=events, inventory=around.inventory, candidates=choose_candidates(plan, record),
-            adopt=around.wishes.adopt, untested=around.wishes.untested, discard=around.wishes.discard,
-            signers_file=around.signers_file,
-        )  # fmt: skip
+    record = begin_record(plan, site, "")
+    with open_work(plan.server, site, record, repository, version, around) as work:
         return carry_out(work)
+
+
+def roll_back(
+    server: Server, site: Site, guests: Guests, repository: Repository, around: Surrounding
+) -> Replaced | None:
+    """Bring the guest back that was kept when a server was replaced; None: there is none.
+
+    :raises RolledBack: it does not do what it must, and the server is as it was before.
+    """
+    current, previous = guests.find(server.hostname, Role.CURRENT), guests.find(server.hostname, Role.PREVIOUS)
+    if current is None or previous is None:
+        return None
+    record = Record(
+        run="", server=server.name, strategy=ROLLBACK, node=site.node.name, image=previous.labels.image,
+        tag=previous.labels.tag, old=current.vmid, new=previous.vmid, was=current.labels.version,
+        data=list_old_data(server, site, current.vmid), by=name_operator(),
+    )  # fmt: skip
+    version = repository.get_version(record.version)
+    with open_work(server, site, record, repository, version, around) as work:
+        return carry_out(work)
+
+
+def resume(server: Server, site: Site, record: Record, repository: Repository, around: Surrounding) -> Replaced | None:
+    """Finish what was interrupted, forward or back as it was going; None: it was undone.
+
+    :raises LockTaken: it is not interrupted: it is going on.
+    """
+    version = repository.get_version(record.version)
+    with open_work(server, site, record, repository, version, around) as work:
+        if record.back:
+            reach(list_undoing(record), work)
+            return None
+        return carry_out(work)
+
+
+def abort(server: Server, site: Site, record: Record, repository: Repository, around: Surrounding) -> None:
+    """Undo what was interrupted.
+
+    :raises LockTaken: it is not interrupted: it is going on.
+    """
+    version = repository.get_version(record.version)
+    with open_work(server, site, record, repository, version, around) as work:
+        undo_replacement(work)
 
 
 def carry_out(work: Work) -> Replaced:
@@ -242,11 +314,3 @@ def announce(work: Work, outage: Outage) -> Replaced:
     seconds = outage.longest if outage.asked and record.old else None
     work.events.emit(ServerReplaced(version=record.version, was=record.was, vmid=record.new, outage=seconds))
     return Replaced(work.server.name, record.version, record.was, record.new, seconds)
-
-
-def resume(work: Work) -> Replaced | None:
-    """Finish what was interrupted, forward or back as it was going; None: it was undone."""
-    if work.record.back:
-        reach(list_undoing(work.record), work)
-        return None
-    return carry_out(work)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 from goldsmith.base.errors import DataMissing, FleetError
-from goldsmith.definition.mounts import BindMount
+from goldsmith.build.facts import Site
+from goldsmith.definition.fleet import Server
 from goldsmith.fleet.goals import NEW, DataAt
 from goldsmith.fleet.specification import list_mounts, render_data
 from goldsmith.fleet.work import Work
+from goldsmith.pve.containers import ContainerConfig
 from goldsmith.pve.properties import Mount, render_mount
 
 MOVE_TIMEOUT = 3600.0
@@ -49,7 +51,7 @@ def ensure_data(goal: DataAt, work: Work) -> str:
                 hint=f"it may be an unused disk of guest {work.record.old}: attach it again, then goldsmith resume",
             )
     moved = [path for path in known if _move(work, path, places[path], target)]
-    made = _make_missing(work, target) if goal.which == NEW else []
+    made = make_missing(work.server, work.site, target) if goal.which == NEW else []
     return ", ".join([*moved, *(f"{path} (made)" for path in made)]) or "it is there"
 
 
@@ -59,7 +61,7 @@ def _move(work: Work, path: str, place: tuple[int, str, Mount], target: int) -> 
     if source == target:
         return False
     guests, tasks = work.site.node.guests, work.site.node.tasks
-    free = _find_key(work, target, key)
+    free = find_key(work.get(target), key)
     upid = guests.move_volume(source, key, target_vmid=target, target_volume=free)
     tasks.wait(upid, work.hear("move"), timeout=MOVE_TIMEOUT)
     deadline = time.monotonic() + LOCK_PATIENCE
@@ -70,22 +72,23 @@ def _move(work: Work, path: str, place: tuple[int, str, Mount], target: int) -> 
     return True
 
 
-def _find_key(work: Work, target: int, wanted: str) -> str:
+def find_key(config: ContainerConfig, wanted: str) -> str:
     """Return a free mount point key of a guest, the wanted one if it is."""
-    config = work.get(target)
-    taken = {*config.mounts}
-    return wanted if wanted not in taken else next(key for n in range(256) if (key := f"mp{n}") not in taken)
+    return wanted if wanted not in config.mounts else next(
+        key for number in range(256) if (key := f"mp{number}") not in config.mounts
+    )  # fmt: skip
 
 
-def _make_missing(work: Work, target: int) -> list[str]:
-    """Make the volumes that are declared and never were, and mount the directories of the node."""
+def make_missing(server: Server, site: Site, vmid: int) -> list[str]:
+    """Make the volumes that are declared and never were, and mount the directories of the node; return the paths."""
     made: list[str] = []
-    for key, one in list_mounts(work.server).items():
-        if str(one.path) in work.list_data(target):
+    for wanted, one in list_mounts(server).items():
+        config = site.node.guests.get_config(vmid)
+        if str(one.path) in {mount.path for mount in config.mounts.values()}:
             continue
-        changes = {_find_key(work, target, key): render_mount(render_data(one))}
-        work.set(target, changes)
-        made += [] if isinstance(one, BindMount) else [str(one.path)]
+        changes = {find_key(config, wanted): render_mount(render_data(one))}
+        site.node.guests.set_config(vmid, changes, digest=config.digest)
+        made.append(str(one.path))
     return made
 
 

@@ -20,12 +20,14 @@ from goldsmith.fleet.goals import (
     HolderMade,
     LinkDown,
     LinkUp,
+    Recalled,
     Released,
+    Retired,
     Running,
     Stopped,
     TemplateThere,
 )
-from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, render_labels
+from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, parse_record, render_labels
 from goldsmith.fleet.specification import list_settings, make_labels, specify
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
@@ -208,7 +210,16 @@ def finish(_goal: Finished, work: Work) -> str:
     labels = make_labels(server, Role.CURRENT, record.image, record.tag)
     described = describe(server.name, record.version, Role.CURRENT)
     work.set(vmid, list_settings(server, labels, described, up=True))
+    close_backup(work)
     return f"guest {vmid}"
+
+
+def close_backup(work: Work) -> None:
+    """Take the record off the backup's notes: nothing is to be finished or undone from it any more."""
+    volume = work.site.node.storage.find_volume(work.record.backup) if work.record.backup else None
+    if volume is not None and parse_record(volume.notes) is not None:
+        notes = describe(work.server.name, work.record.was, Role.PREVIOUS)
+        work.site.node.storage.set_volume(volume.volid, {"notes": notes})
 
 
 def retire(work: Work, vmid: int) -> None:
@@ -224,8 +235,29 @@ def retire(work: Work, vmid: int) -> None:
     work.set(vmid, {**changes, "onboot": False})
 
 
+def recall(_goal: Recalled, work: Work) -> str:
+    """Make the guest that was kept the next one; it has been looked at when it ran."""
+    if not work.find_guest(NEW):
+        config = work.get(work.record.new)
+        if parse_labels(config.tags).role is not Role.PREVIOUS:
+            raise NotOurs(f"{work.server.name}: guest {work.record.new} is not the one from before")
+        work.mark(work.record.new, Role.NEXT, work.record)
+    return f"guest {work.record.new}"
+
+
+def put_back(_goal: Retired, work: Work) -> str:
+    """Keep the recalled guest as the one from before again."""
+    vmid = work.find_guest(NEW)
+    if not vmid:
+        return "it is so"
+    check_owns_nothing(work, vmid)
+    retire(work, vmid)
+    return f"guest {vmid}"
+
+
 def release(_goal: Released, work: Work) -> str:
     """Give the server back as it was."""
     vmid = work.get_guest(OLD)
     work.mark(vmid, Role.CURRENT, None)
+    close_backup(work)
     return f"guest {vmid}"
