@@ -126,6 +126,13 @@ class Gone(Goal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Detached(Goal):
+    """The old guest owns no data any more: the holder does."""
+
+    form = "data from the old guest to the holder"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parked(Goal):
     """The data is at the holder, unless the old guest is still there."""
 
@@ -226,7 +233,7 @@ def _swap(record: Record, server: Server) -> tuple[Goal, ...]:
 def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
     has_data = bool(record.data)
     holder = [HolderMade(reason="data is never without a guest that owns it")] if has_data else []
-    park = [DataAt(which=HOLDER, reason="the old guest owns no data when it is destroyed")]
+    park = [Detached(reason="the old guest owns no data when it is destroyed")]
     return (
         *_begin(record, server),
         *holder,

@@ -22,7 +22,7 @@ from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.backup import ensure_backup
 from goldsmith.fleet.actions.checks import check_before, ensure_checks
-from goldsmith.fleet.actions.data import ensure_data
+from goldsmith.fleet.actions.data import ensure_data, ensure_detached
 from goldsmith.fleet.actions.guests import (
     ensure_gone,
     ensure_holder,
@@ -48,6 +48,7 @@ from goldsmith.fleet.goals import (
     ChecksHold,
     Claimed,
     DataAt,
+    Detached,
     Finished,
     Goal,
     Gone,
@@ -120,6 +121,7 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
     Running: ensure_running,
     Stopped: ensure_stopped,
     DataAt: ensure_data,
+    Detached: ensure_detached,
     LinkUp: ensure_link_up,
     LinkDown: ensure_link_down,
     ChecksHold: ensure_checks,

@@ -7,7 +7,7 @@ import time
 from goldsmith.base.errors import DataMissing, FleetError
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
-from goldsmith.fleet.goals import NEW, DataAt
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, Detached
 from goldsmith.fleet.specification import list_mounts, render_data
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerConfig
@@ -53,6 +53,11 @@ def ensure_data(goal: DataAt, work: Work) -> str:
     moved = [path for path in known if _move(work, path, places[path], target)]
     made = make_missing(work.server, work.site, target) if goal.which == NEW else []
     return ", ".join([*moved, *(f"{path} (made)" for path in made)]) or "it is there"
+
+
+def ensure_detached(_goal: Detached, work: Work) -> str:
+    """Have the old guest own no data; where it is gone already, that is so."""
+    return ensure_data(DataAt(which=HOLDER), work) if work.find_guest(OLD) else "the old guest is gone"
 
 
 def _move(work: Work, path: str, place: tuple[int, str, Mount], target: int) -> bool:
@@ -113,14 +118,15 @@ def check_data(work: Work) -> None:
 
     :raises FleetError: it has data that the inventory does not declare.
     """
+    old = work.find_guest(OLD) or (work.record.old if work.adopt else 0)
+    config = work.find(old)
+    if config is None:
+        return  # there is none, or (a replacement that is gone on with) it was looked at and destroyed
     declared = {str(one.path) for one in work.server.variables.data}
-    found = work.list_data(work.record.old)
-    strange = [path for path in found if path not in declared and path not in work.discard]
-    unused = [key for key in (work.get(work.record.old).unused if work.record.old else {})
-              if f"/{key}" not in work.discard]  # fmt: skip
-    if strange or unused:
-        listed = ", ".join([*strange, *unused])
+    strange = [mount.path for mount in config.mounts.values() if mount.path not in declared]
+    listed = [path for path in (*strange, *(f"/{key}" for key in config.unused)) if path not in work.discard]
+    if listed:
         raise FleetError(
-            f"{work.server.name}: guest {work.record.old} has data that the inventory does not declare: {listed}",
+            f"{work.server.name}: guest {old} has data that the inventory does not declare: {', '.join(listed)}",
             hint="declare it under data, or say that it may be lost: --discard PATH",
         )

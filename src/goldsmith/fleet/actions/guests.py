@@ -100,7 +100,12 @@ def _specify(work: Work, which: str, vmid: int, labels: Labels) -> ContainerSpec
 
 
 def ensure_holder(_goal: HolderMade, work: Work) -> str:
-    """Make the guest that holds the data."""
+    """Have the guest that holds the data as long as the old guest is there, which has it before."""
+    return make_holder(work) if work.find_guest(OLD) else "the old guest is gone"
+
+
+def make_holder(work: Work) -> str:
+    """Make the guest that holds the data, where it is not there yet."""
     vmid = work.find_guest(HOLDER)
     if vmid and not is_half_made(work, vmid):
         return f"guest {vmid} is there"

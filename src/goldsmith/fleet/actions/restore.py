@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from goldsmith.base.errors import BackupFailed
 from goldsmith.fleet.actions.data import ensure_data
-from goldsmith.fleet.actions.guests import CREATE_TIMEOUT, ensure_holder, is_half_made, remove
-from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, HolderMade, OldRestored, Parked
+from goldsmith.fleet.actions.guests import CREATE_TIMEOUT, is_half_made, make_holder, remove
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, OldRestored, Parked
 from goldsmith.fleet.marks import Role
 from goldsmith.fleet.specification import DEFAULT_DISK
 from goldsmith.fleet.work import Work
@@ -19,7 +19,7 @@ def ensure_parked(_goal: Parked, work: Work) -> str:
     """Have the data at the holder where the old guest is gone; where it is there, it is not touched here."""
     if work.find_guest(OLD) or not work.record.data:
         return "the old guest is there"
-    ensure_holder(HolderMade(), work)
+    make_holder(work)
     return ensure_data(DataAt(which=HOLDER), work)
 
 
