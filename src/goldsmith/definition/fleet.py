@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from goldsmith.base.errors import DefinitionError, Problem
 from goldsmith.definition.declare import accepted
@@ -22,9 +22,13 @@ from goldsmith.definition.resolve import Resolver
 from goldsmith.definition.server import SERVER_NAMES, STABLE, ServerVariables
 from goldsmith.definition.source import Document
 from goldsmith.definition.values import HOSTNAME, RenderError
+from goldsmith.definition.variables import KNOWN, SECRETS, Variables
 
 MARK = "image"
 """The variable that makes a host a server."""
+PROXMOX_NAMES = tuple(name for name in KNOWN if name.startswith("proxmox_"))
+"""The variables by which vars.yml and the inventory alike say how a Proxmox is reached."""
+Model = TypeVar("Model", bound=BaseModel)
 LAST = 1 << 30
 """The order of a server without one."""
 
@@ -46,6 +50,8 @@ class Server:
     """The host's name in the inventory."""
     variables: ServerVariables
     groups: tuple[str, ...] = ()
+    proxmox: Variables = field(default_factory=Variables, compare=False, repr=False)
+    """How its Proxmox is reached: `proxmox_` variables, as vars.yml has them; without a host, the embedded node."""
     origin: Origin = field(default=Origin(Path()), compare=False)
     """Where it stands."""
 
@@ -119,25 +125,31 @@ class _Reader:
 
     def read(self, host: HostEntry) -> Server:
         """Return a server; it is to be used only when there are no problems."""
-        values = self._resolve(host)
-        variables = self._validate(host, values)
+        variables = self._validate(host, self._resolve(host, SERVER_NAMES), ServerVariables)
+        proxmox = self._validate(host, {**self._resolve(host, PROXMOX_NAMES), **self._list_secrets()}, Variables)
         self._check_names(host)
-        server = Server(host.name, variables, host.groups, self._find_origin(host.name, MARK))
+        server = Server(host.name, variables, host.groups, proxmox, self._find_origin(host.name, MARK))
         for name, message in find_mistakes(server):
             self._refuse(host.name, name, message)
         return server
 
     def _refuse(self, host: str, name: str, message: str) -> None:
         origin = self._find_origin(host, name)
-        form = accepted(ServerVariables, name) if name in SERVER_NAMES else ""
+        model = ServerVariables if name in SERVER_NAMES else Variables if name in PROXMOX_NAMES else None
+        form = accepted(model, name) if model is not None else ""
         self.problems.append(Problem(origin.file, origin.line, f"{host}: {message}", form))
 
-    def _resolve(self, host: HostEntry) -> dict[str, Any]:
+    def _list_secrets(self) -> dict[str, str]:
+        """Return the secrets of the environment; they win over the inventory."""
+        names = [name for name in PROXMOX_NAMES if name in SECRETS]
+        return {name: value for name in names if (value := self._environment.get(name.upper(), ""))}
+
+    def _resolve(self, host: HostEntry, names: Sequence[str]) -> dict[str, Any]:
         given = {name: Given(value, self._find_origin(host.name, name)) for name, value in host.variables.items()}
         defaults = {"inventory_hostname": host.name, "group_names": list(host.groups)}
         resolver = Resolver(given, defaults, self._environment)
         values: dict[str, Any] = {}
-        for name in SERVER_NAMES:
+        for name in names:
             if host.variables.get(name) is None:
                 continue
             try:
@@ -146,15 +158,15 @@ class _Reader:
                 self._refuse(host.name, name, f"{name} {error}")
         return {name: value for name, value in values.items() if value is not None}
 
-    def _validate(self, host: HostEntry, values: dict[str, Any]) -> ServerVariables:
+    def _validate(self, host: HostEntry, values: dict[str, Any], model: type[Model]) -> Model:
         try:
-            return ServerVariables.model_validate(values)
+            return model.model_validate(values)
         except ValidationError as error:
             found = {str(part["loc"][0]): part["msg"] for part in reversed(error.errors(include_input=False))}
         for name, message in sorted(found.items()):
             said = message.removeprefix("Value error, ")
             self._refuse(host.name, name, f"{name} {said}" if said.startswith("is ") else f"{name}: {said}")
-        return ServerVariables.model_validate({name: value for name, value in values.items() if name not in found})
+        return model.model_validate({name: value for name, value in values.items() if name not in found})
 
     def _check_names(self, host: HostEntry) -> None:
         """Find names that are a known one mistyped; all others are the inventory's own."""

@@ -1,0 +1,173 @@
+"""The fleet as commands use it: the inventory read, its nodes opened when they are needed, its versions found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from goldsmith.artifacts.diff import PackageChange, diff_packages
+from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.base.errors import DefinitionError, Problem, RepositoryError, UsageError
+from goldsmith.base.events import Events
+from goldsmith.build.facts import Site
+from goldsmith.cli.options import Settings
+from goldsmith.cli.reading import INVENTORY
+from goldsmith.cli.site import Sites
+from goldsmith.cli.surroundings import make_surroundings
+from goldsmith.cli.versions import Place, Stored, find_places, get_from
+from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
+from goldsmith.definition.image import Image
+from goldsmith.definition.source import Document, load_document
+from goldsmith.fleet.facts import Guests, read_guests
+from goldsmith.fleet.marks import Role
+from goldsmith.fleet.plan import FleetPlan, ServerPlan, Wanted, plan_fleet
+from goldsmith.provision.inventory import read_inventory
+from goldsmith.pve.guests import Guest
+
+YAML = (".yml", ".yaml")
+
+
+def load_fleet(settings: Settings) -> Fleet:
+    """Read the project's inventory.
+
+    :raises DefinitionError: something in it is wrong; every mistake, with file and line where that can be told.
+    :raises UsageError: there is no inventory.
+    """
+    inventory = settings.project / INVENTORY
+    if not inventory.exists():
+        raise UsageError(f"{inventory} does not exist", hint="servers are declared there, see docs/fleet.md")
+    surroundings = make_surroundings(settings)
+    hosts = read_inventory(inventory, settings.project, surroundings.password_source.file)
+    entries = [HostEntry(host.name, host.variables, host.groups) for host in hosts]
+    fleet = parse_fleet(entries, inventory, make_finder(list(_list_documents(inventory))), os.environ)
+    for server in fleet.servers:
+        settings.masker.add(*Image(server.name, inventory.parent, settings.project, server.proxmox).secrets)
+    return fleet
+
+
+def _list_documents(inventory: Path) -> Iterable[Document]:
+    """Return the YAML files of an inventory as they are written, for the places of mistakes."""
+    folder = inventory if inventory.is_dir() else inventory.parent
+    files = [inventory] if inventory.is_file() else []
+    files += sorted(file for name in ("group_vars", "host_vars") for file in (folder / name).rglob("*"))
+    for file in files:
+        if file.suffix in YAML and file.is_file():
+            try:
+                yield load_document(file)
+            except DefinitionError:  # Ansible has read it all the same: a vault, say
+                continue
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The version that a server is to run, where there is one."""
+
+    wanted: Wanted
+    stored: Stored | None = None
+
+
+class Yard:
+    """The fleet of a project while a command runs."""
+
+    def __init__(self, settings: Settings, stack: ExitStack, events: Events) -> None:
+        self.settings, self.events = settings, events
+        self.fleet = load_fleet(settings)
+        self._sites = Sites(stack, events, settings)
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """The repositories of the project's images."""
+        return find_places(self.settings, None)
+
+    @property
+    def inventory(self) -> Path:
+        """The folder of the inventory."""
+        return self.fleet.inventory.parent
+
+    def find_site(self, server: Server, node: str = "") -> Site:
+        """Return the node that a server is on, or is to be made on."""
+        wanted = node or (server.variables.node[0] if server.variables.node else server.proxmox.proxmox_node)
+        proxmox = server.proxmox.model_copy(update={"proxmox_node": wanted})
+        return self._sites.of(Image(server.name, self.inventory, self.settings.project, proxmox))
+
+    def read_guests(self, servers: Iterable[Server]) -> Guests:
+        """Read the guests of every Proxmox that the servers are on: one call for each."""
+        listed: dict[object, list[Guest]] = {}
+        for server in servers:
+            pve = self.find_site(server).pve
+            if pve.connection not in listed:
+                listed[pve.connection] = pve.list_guests()
+        return read_guests(guest for guests in listed.values() for guest in guests)
+
+    def choose(self, server: Server, version: str = "") -> Chosen:
+        """Find the version that a server is to run: that of the inventory, or another one that is named."""
+        image = server.variables.image
+        reference = f"{image}:{version}" if version else server.wanted
+        try:
+            stored = get_from(self.places, reference)
+        except RepositoryError as error:
+            return Chosen(Wanted(image, fault=error.message))
+        return Chosen(Wanted(image, stored.version.tag, stored.version.digest), stored)
+
+    def plan(self, names: Sequence[str], *, again: bool = False) -> tuple[FleetPlan, Guests, dict[str, Chosen]]:
+        """Compare what is declared, stored and running."""
+        servers = self.fleet.select(names)
+        chosen = self._choose_all(servers)
+        guests = self.read_guests(servers)
+        wanted = {name: one.wanted for name, one in chosen.items()}
+        return plan_fleet(self.fleet, servers, wanted, guests, again=again), guests, chosen
+
+    def _choose_all(self, servers: Iterable[Server]) -> dict[str, Chosen]:
+        """Ask the repository once for each version, not for each server."""
+        known: dict[str, Chosen] = {}
+        chosen: dict[str, Chosen] = {}
+        for server in servers:
+            if server.wanted not in known:
+                known[server.wanted] = self.choose(server)
+            chosen[server.name] = known[server.wanted]
+        return chosen
+
+    def list_changes(self, plan: ServerPlan, chosen: Chosen) -> tuple[PackageChange, ...]:
+        """Return the packages that a replacement changes; nothing where the version before is not stored any more."""
+        if plan.guest is None or chosen.stored is None or not plan.guest.labels.tag:
+            return ()
+        try:
+            before = get_from(self.places, plan.guest.labels.version)
+        except RepositoryError:
+            return ()
+        if before.record is None or chosen.stored.record is None:
+            return ()
+        return diff_packages(before.record.packages, chosen.stored.record.packages)
+
+    def get_server(self, name: str) -> Server:
+        """Return a server by its name.
+
+        :raises DefinitionError: there is none.
+        """
+        (server,) = self.fleet.select([name]) or (None,)
+        if server is None or server.name != name:
+            raise DefinitionError([Problem(self.fleet.inventory, 0, f"there is no server '{name}'")])
+        return server
+
+    def find_repository(self, server: Server, tag: str) -> tuple[Repository, Version]:
+        """Return a version of a server's image, and where it is."""
+        stored = get_from(self.places, f"{server.variables.image}:{tag}")
+        return stored.repository, stored.version
+
+    def find_signers(self, server: Server) -> Path | None:
+        """Return who may sign a server's versions, where its image wants a signature."""
+        for place in self.places:
+            for image in place.known:
+                if image.name == server.variables.image and image.variables.require_signature:
+                    return image.signers_file
+        return None
+
+    def locate(self, server: Server, guests: Guests) -> Site:
+        """Return the node that a server's guests are on."""
+        roles = (Role.CURRENT, Role.NEXT, Role.HOLDER, Role.PREVIOUS)
+        found = next((guest for role in roles if (guest := guests.find(server.hostname, role))), None)
+        return self.find_site(server, found.node if found is not None else "")
