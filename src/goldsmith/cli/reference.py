@@ -39,7 +39,9 @@ with the traceback is left in the state directory.
 | `GOLDSMITH_SIGNING_KEY` | the SSH key that signs versions, where `--key` is not given |
 | `GOLDSMITH_REGISTRY_USER`, `GOLDSMITH_REGISTRY_PASSWORD` | the login at [registries](repository.md#in-a-registry) |
 | `GOLDSMITH_REGISTRY_CA_FILE` | a PEM file of the authorities that registries' certificates are checked against |
+| `SSL_CERT_FILE`, `SSL_CERT_DIR` | where authorities are that this machine trusts, as OpenSSL has it |
 | `GOLDSMITH_REGISTRY_PLAIN_HTTP` | `1`: registries are talked to without TLS |
+| `SOURCE_DATE_EPOCH` | no file of an image is [newer](repository.md#the-same-layers-again): seconds since 1970 |
 | `PROXMOX_API_TOKEN_SECRET`, `TEMPLATE_PASSWORD` | the [variables](variables.md) of these names |
 """
 
