@@ -42,16 +42,34 @@ class EnsureBase(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CreateGuest(Step):
-    """Create the build guest at the first place that is still free. `disk` in GiB."""
+class NewGuest(Step):
+    """Make a build guest at the first place that is still free. `disk` in GiB."""
 
-    form = "create {hostname}"
     places: tuple[Place, ...]
     hostname: str
     storage: str
     disk: float
     bridge: str
     gateway: IPv4Address
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateGuest(NewGuest):
+    """Create the build guest from the base image."""
+
+    form = "create {hostname}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreGuest(NewGuest):
+    """Create the build guest from an archive of finished layers."""
+
+    form = "restore layer {layer}"
+    layer: str
+    archive: str
+    """Volume id."""
+    since: tuple[int, ...]
+    """When each of the layers in it was built, in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +102,8 @@ class CopyGuest(Step):
     hostname: str
     bridge: str
     gateway: IPv4Address
-    since: int
-    """When the oldest layer in it was built, in seconds since 1970."""
-    done: int
-    """How many layers it has."""
+    since: tuple[int, ...]
+    """When each of the layers in it was built, in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +138,15 @@ class KeepLayer(Step):
     layer: str
     index: int
     timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveLayer(KeepLayer):
+    """Keep what has been finished, as a backup of the stopped guest, and start it again."""
+
+    storage: str
+    kept: tuple[str, ...]
+    """Names of all layers of the image that are kept; archives of others go."""
 
 
 @dataclass(frozen=True, kw_only=True)

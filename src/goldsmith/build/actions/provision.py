@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from goldsmith.build.actions.guest import UNSEALED
 from goldsmith.build.context import Build
 from goldsmith.build.guest import read_architecture, read_os_release, read_packages, run_script
@@ -12,6 +14,7 @@ from goldsmith.provision.playbook import run_playbook
 def provision(step: Provision, build: Build) -> str:
     """Run a layer's playbook on the guest. Before the first one, the keys are made of what is there now."""
     _ = build.keys
+    build.since.append(int(time.time()))
     play = build.plan.stages[step.index].play
     log = build.log.with_name(f"{build.log.stem}-{step.layer}{build.log.suffix}") if step.layer else build.log
     outcome = run_playbook(play, build.guest.target, events=build.events, log=log)
