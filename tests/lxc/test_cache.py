@@ -1,115 +1,84 @@
-"""Finished layers are gone on from, and a stale one never is: with real guests, snapshots and playbooks."""
+"""Finished layers are gone on from, and a stale one never is: with real guests, snapshots and playbooks.
+
+The tests share a project: each finds layers one and two of the image kept in a guest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from goldsmith.base.errors import Interrupted, PlaybookFailed
 from goldsmith.base.events import Event, StepStarted
 from goldsmith.build.cache import guests as cache
-from goldsmith.build.facts import Site
+from goldsmith.build.cache.prune import plan_bounds, read_kept
 from goldsmith.build.journal import Entry, Journal
-from goldsmith.build.run import Built
+from goldsmith.pve.properties import render_net
 from tests.lxc.guests import Guests, RunningNode
-from tests.lxc.images import Workshop, open_site
+from tests.lxc.layers import FAILS, LayeredWorkshop, look, open_workshop
 
 pytestmark = pytest.mark.root
-
-LAYER = """
-- hosts: all
-  gather_facts: false
-  tasks:
-    - ansible.builtin.raw: "echo '{text}' >> /opt/{name}; date +%N >> /opt/{name}.runs"
-"""
-VARIABLES = (
+LAYERS = (
     "layers: [{name: one, playbook: one.yml}, {name: two, playbook: two.yml}, {name: three, playbook: three.yml}]\n"
 )
+KEPT, ALL = ["one", "two"], ["one", "two", "three"]
+
+
+@pytest.fixture(scope="module")
+def shared(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LayeredWorkshop]:
+    with open_workshop(node, tmp_path_factory, LAYERS, KEPT) as workshop:
+        yield workshop
 
 
 @pytest.fixture
-def workshop(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with open_site(node) as site:
-        made = Workshop(tmp_path_factory.mktemp("project"), site)
-        write(made)
-        drop_layers(site)  # those of other tests
-        yield made
-        drop_layers(site)
+def workshop(shared: LayeredWorkshop) -> LayeredWorkshop:
+    shared.ensure()
+    return shared
 
 
-def drop_layers(site: Site) -> None:
-    for guest in site.pve.list_guests():
-        if cache.TAGS[1] in guest.tags:
-            cache.drop_guest(site, guest.vmid)
-
-
-def write(workshop: Workshop, name: str = "golden", **texts: str) -> None:
-    workshop.write_image("[]", f"template_name: {name}\n{VARIABLES}")
-    for layer in ("one", "two", "three"):
-        (workshop.directory / f"{layer}.yml").write_text(
-            LAYER.format(name=layer, text=texts.get(layer, "{{ word | default('x') }}"))
-        )
-
-
-def list_ran(workshop: Workshop) -> list[str]:
-    """Names of the layers that the last build has run."""
-    ran = [event.step.removeprefix("layer ") for event in workshop.told
-           if isinstance(event, StepStarted) and event.step.startswith("layer ")]  # fmt: skip
-    workshop.told.clear()
-    return ran
-
-
-def look(built: Built, make_guest: Guests) -> dict[str, str]:
-    """What the layers have left in a guest of the version."""
-    guest = make_guest(ostemplate=f"local:vztmpl/{built.template.name}", start=True).wait_booted()
-    return {name: guest.sh(f"cat /opt/{name}") for name in ("one", "two", "three")}
-
-
-def test_nothing_is_built_when_nothing_has_changed(workshop: Workshop) -> None:
+def test_nothing_is_built_when_nothing_has_changed(workshop: LayeredWorkshop) -> None:
+    (before,) = cache.list_cache(workshop.site)
     first = workshop.build()
-    assert list_ran(workshop) == ["one", "two", "three"]
-    (kept,) = cache.list_cache(workshop.site)
-    assert [checkpoint.layer for checkpoint in kept.checkpoints] == ["one", "two"]
-    assert not kept.in_use
-    assert not workshop.site.node.guests.get_status(kept.vmid).running
+    assert workshop.list_ran() == ["three"]
     again = workshop.build()
     assert not again.is_new
     assert (again.version, again.template) == (first.version, first.template)
-    assert list_ran(workshop) == []
+    assert workshop.list_ran() == []
     workshop.site.shell.remove(first.template)
     assert workshop.build().template == first.template
     assert workshop.site.shell.exists(first.template)
+    assert workshop.list_kept() == KEPT
     assert workshop.find_leftovers() == []
+    (kept,) = read_kept(workshop.site)
+    assert isinstance(kept, cache.CacheGuest)
+    assert kept.last_used > max(before.last_used, *(checkpoint.made for checkpoint in kept.checkpoints))
+    assert 50 << 20 < kept.size < 4 << 30
+    assert plan_bounds([kept], now=kept.last_used) == []
 
 
-def test_only_layers_from_the_change_on_are_built(workshop: Workshop, make_guest: Guests) -> None:
+def test_only_layers_from_the_change_on_are_built(workshop: LayeredWorkshop, make_guest: Guests) -> None:
+    workshop.describe(three="changed")
     first = workshop.build()
-    list_ran(workshop)
-    write(workshop, three="changed")
+    assert workshop.list_ran() == ["three"]
+    assert look(first, make_guest) == {**workshop.texts, "three": "changed"}
+    workshop.describe(two="second")
     second = workshop.build()
-    assert list_ran(workshop) == ["three"]
-    assert look(second, make_guest) == {"one": "x", "two": "x", "three": "changed"}
-    write(workshop, two="changed")
+    assert workshop.list_ran() == ["two", "three"]
+    assert look(second, make_guest) == {**workshop.texts, "two": "second", "three": "x"}
+    workshop.describe(one="third")
     third = workshop.build()
-    assert list_ran(workshop) == ["two", "three"]
-    assert look(third, make_guest) == {"one": "x", "two": "changed", "three": "x"}
-    write(workshop, one="changed")
-    workshop.build()
-    assert list_ran(workshop) == ["one", "two", "three"]
-    write(workshop, one="changed", three="again")
-    assert look(workshop.build(), make_guest) == {"one": "changed", "two": "x", "three": "again"}
-    assert list_ran(workshop) == ["three"]
-    (kept,) = cache.list_cache(workshop.site)
-    assert [checkpoint.layer for checkpoint in kept.checkpoints] == ["one", "two"]
+    assert workshop.list_ran() == ALL
+    assert look(third, make_guest) == {"one": "third", "two": "second", "three": "x"}
+    assert workshop.list_kept() == KEPT
     assert len({built.version.tag for built in (first, second, third)}) == 3
     assert workshop.find_leftovers() == []
 
 
 @pytest.mark.parametrize("error", [Interrupted, PlaybookFailed])
-def test_a_build_that_ends_early_keeps_what_is_finished(workshop: Workshop, error: type[Exception]) -> None:
-    if error is PlaybookFailed:
-        write(workshop, three="x'; exit 3; echo '")
+def test_a_build_that_ends_early_keeps_what_is_finished(workshop: LayeredWorkshop, error: type[Exception]) -> None:
+    workshop.describe(two=f"before {error.__name__}", three=FAILS if error is PlaybookFailed else "x")
 
     def interrupt(event: Event) -> None:
         if error is Interrupted and isinstance(event, StepStarted) and event.step == "layer three":
@@ -119,20 +88,16 @@ def test_a_build_that_ends_early_keeps_what_is_finished(workshop: Workshop, erro
     with pytest.raises(error):
         workshop.build()
     workshop.listeners.remove(interrupt)
-    (kept,) = cache.list_cache(workshop.site)
-    assert [checkpoint.layer for checkpoint in kept.checkpoints] == ["one", "two"]
-    assert not kept.in_use
-    assert not workshop.site.node.guests.get_status(kept.vmid).running
+    assert workshop.list_ran() == ["two", "three"]
+    assert workshop.list_kept() == KEPT
     assert workshop.find_leftovers() == []
-    list_ran(workshop)
-    write(workshop)
+    workshop.describe(three=f"after {error.__name__}")
     workshop.build()
-    assert list_ran(workshop) == ["three"]
+    assert workshop.list_ran() == ["three"]
 
 
-def test_what_a_killed_build_was_in_is_given_back(workshop: Workshop) -> None:
+def test_what_a_killed_build_was_in_is_given_back(workshop: LayeredWorkshop) -> None:
     """As after kill -9: a guest with finished layers that a journal names and a mark claims, running."""
-    workshop.build()
     (kept,) = cache.list_cache(workshop.site)
     assert cache.claim_guest(workshop.site, kept.vmid, "0123456789ab")
     assert not cache.claim_guest(workshop.site, kept.vmid, "ba9876543210")
@@ -141,94 +106,71 @@ def test_what_a_killed_build_was_in_is_given_back(workshop: Workshop) -> None:
     folder = workshop.state / "runs" / "0123456789ab"
     folder.mkdir(parents=True)
     Journal(folder, Entry("0123456789ab", "build", site.name, "golden", (kept.vmid,))).write()
-    list_ran(workshop)
-    write(workshop, three="changed")
     workshop.build()
-    assert list_ran(workshop) == ["three"]
+    assert workshop.list_ran() == ["three"]
 
 
-def test_a_guest_that_another_build_is_in_is_left_alone(workshop: Workshop) -> None:
-    workshop.build()
+def test_another_image_with_the_same_layers_copies_them(workshop: LayeredWorkshop, make_guest: Guests) -> None:
     (kept,) = cache.list_cache(workshop.site)
-    assert cache.claim_guest(workshop.site, kept.vmid, "0123456789ab")
-    list_ran(workshop)
-    write(workshop, three="changed")
-    workshop.build()
-    assert list_ran(workshop) == ["one", "two", "three"]
-    assert len(cache.list_cache(workshop.site)) == 2
-    cache.release_guest(workshop.site, kept.vmid)
-
-
-def test_another_image_with_the_same_layers_copies_them(workshop: Workshop, make_guest: Guests) -> None:
-    workshop.build()
-    list_ran(workshop)
-    write(workshop, name="other", three="other")
+    workshop.describe(name="other", three="other")
     other = workshop.build()
-    assert list_ran(workshop) == ["three"]
-    assert look(other, make_guest) == {"one": "x", "two": "x", "three": "other"}
-    assert sorted(guest.image for guest in cache.list_cache(workshop.site)) == ["golden", "other"]
-    write(workshop, name="other", three="once more")
+    assert workshop.list_ran() == ["three"]
+    assert look(other, make_guest) == {**workshop.texts, "three": "other"}
+    copied = {guest.image: guest for guest in cache.list_cache(workshop.site)}
+    assert sorted(copied) == ["golden", "other"]
+    assert copied["other"].checkpoints[-1].since == kept.checkpoints[-1].since  # no younger for being copied
+    assert copied["other"].checkpoints[-1].made > kept.checkpoints[-1].made
+    workshop.describe(name="other", three="once more")
     workshop.build()
-    assert list_ran(workshop) == ["three"]
+    assert workshop.list_ran() == ["three"]
     assert workshop.find_leftovers() == []
+    cache.drop_guest(workshop.site, copied["other"].vmid)
 
 
-def test_packages_are_built_again_when_that_is_wanted(workshop: Workshop) -> None:
-    variables = "layers: [{apps: [tree]}, {name: two, playbook: two.yml}]\n"
-    workshop.write_image("[]", f"template_name: golden\n{variables}")
-    workshop.build()
-    assert list_ran(workshop) == ["apps", "two"]
-    assert workshop.build(refresh=True).is_new
-    assert list_ran(workshop) == ["apps", "two"]
-    assert not workshop.build().is_new
-
-
-def test_a_kept_guest_is_a_copy_and_the_layers_stay(workshop: Workshop) -> None:
-    workshop.build()
-    list_ran(workshop)
-    write(workshop, three="changed")
+def test_a_kept_guest_is_a_copy_and_the_layers_stay(workshop: LayeredWorkshop) -> None:
     workshop.build(keep=True)
-    assert list_ran(workshop) == ["three"]
-    (kept,) = cache.list_cache(workshop.site)
-    assert [checkpoint.layer for checkpoint in kept.checkpoints] == ["one", "two"]
+    assert workshop.list_ran() == ["three"]
+    assert workshop.list_kept() == KEPT
     site = workshop.site
     (guest,) = [guest for guest in site.pve.list_guests() if "goldsmith-build" in guest.tags]
     site.node.tasks.wait(site.node.guests.destroy(guest.vmid, force=True))
 
 
-def test_where_the_storage_makes_no_snapshots_nothing_is_kept(workshop: Workshop) -> None:
-    with (workshop.directory / "vars.yml").open("a") as file:
-        file.write("temp_disk_size: plain:4\n")
-    workshop.build()
-    assert cache.list_cache(workshop.site) == []
-    assert not workshop.build().is_new
-
-
 def test_what_is_edited_while_a_build_runs_is_never_taken_for_what_was_built(
-    workshop: Workshop, make_guest: Guests
+    workshop: LayeredWorkshop, make_guest: Guests
 ) -> None:
     def edit(event: Event) -> None:
-        if isinstance(event, StepStarted) and event.step == "keep layer one":
-            write(workshop, three="edited")
+        if isinstance(event, StepStarted) and event.step == "keep layer two":
+            workshop.describe(three="edited")
 
+    workshop.describe(two="edited later")
     workshop.listeners.append(edit)
     workshop.build()
     workshop.listeners.remove(edit)
-    assert list_ran(workshop) == ["one", "two", "three"]
-    assert cache.list_cache(workshop.site) == []
+    assert workshop.list_ran() == ["two", "three"]
+    assert workshop.list_kept() == ["one"]
     edited = workshop.build()
-    assert list_ran(workshop) == ["one", "two", "three"]
-    assert look(edited, make_guest)["three"] == "edited"
+    assert workshop.list_ran() == ["two", "three"]
+    assert look(edited, make_guest) == {**workshop.texts, "three": "edited"}
 
 
-def test_an_image_that_names_its_address_is_not_in_its_own_way(workshop: Workshop) -> None:
+def test_an_image_that_names_its_address_is_not_in_its_own_way(workshop: LayeredWorkshop) -> None:
+    """Its guest with layers has the address, and cannot be gone on from."""
     assert workshop.site.network is not None
+    (kept,) = cache.list_cache(workshop.site)
     address = workshop.site.network.address_of(77)
-    with (workshop.directory / "vars.yml").open("a") as file:
-        file.write(f"temp_ip_address: {address}\n")
+    net = workshop.site.node.guests.get_config(kept.vmid).nets["net0"]
+    workshop.site.node.guests.set_config(kept.vmid, {"net0": render_net(replace(net, ip=str(address)))})
+    workshop.describe(layers=f"{LAYERS}temp_ip_address: {address}\n", one="elsewhere")
     workshop.build()
-    (workshop.directory / "one.yml").write_text(LAYER.format(name="one", text="changed"))
-    list_ran(workshop)
-    workshop.build()
-    assert list_ran(workshop) == ["one", "two", "three"]
+    assert workshop.list_ran() == ALL
     assert workshop.find_leftovers() == []
+
+
+def test_a_guest_that_another_build_is_in_is_left_alone(workshop: LayeredWorkshop) -> None:
+    (kept,) = cache.list_cache(workshop.site)
+    assert cache.claim_guest(workshop.site, kept.vmid, "0123456789ab")
+    workshop.build()
+    assert workshop.list_ran() == ALL
+    assert len(cache.list_cache(workshop.site)) == 2
+    cache.release_guest(workshop.site, kept.vmid)

@@ -66,20 +66,20 @@ class Build:
     architecture: str = field(init=False)
     os_release: bytes = field(init=False)
     """The guest's os-release(5): whose packages they are."""
+    since: list[int] = field(init=False)
+    """When each of the layers in the guest was built, in seconds since 1970."""
     dump: Backup = field(init=False)
     remove_dump: Callable[[], None] = field(init=False)
     version: Version = field(init=False)
     template: PurePosixPath = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.since = list(self.plan.since)
+
     @property
     def image(self) -> Image:
         """The image that is built."""
         return self.plan.image
-
-    @property
-    def since(self) -> int:
-        """When the oldest layer in the guest was begun; what was written before is the base image's."""
-        return self.created if self.plan.since is None else self.plan.since
 
     @cached_property
     def keys(self) -> tuple[LayerKey, ...]:
@@ -88,7 +88,7 @@ class Build:
         :raises GuestError: they are not what was planned with: somebody has replaced the base image meanwhile.
         """
         keys = make_keys(self.plan.stages, self.base_digest.result(), ensure_secret(self.image))
-        if self.plan.since is not None and keys != self.plan.keys:
+        if self.plan.since and keys != self.plan.keys:
             raise GuestError(
                 f"{self.base_name} was replaced while the build began, so its layers cannot be used again",
                 hint="run the command again",

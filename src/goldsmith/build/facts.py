@@ -18,8 +18,6 @@ from goldsmith.pve.storage import Storage
 
 CACHE_TAG = "goldsmith-cache"
 """Of guests that keep finished layers; see `cache.guests`."""
-POOL = range(900, 1000)
-"""The vmids from which one is chosen where none is given."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +166,19 @@ def choose_dump_storage(storages: Iterable[Storage], preferred: str) -> Storage:
 
     :raises PveError: no storage of the node takes backups.
     """
-    usable = [storage for storage in storages if storage.active and storage.type not in ("pbs",)]
+    usable = _list_usable(storages)
     if not usable:
         raise PveError(
             "the node has no storage for backups, which vzdump needs",
             hint="allow content type 'backup' on a directory storage (Datacenter, Storage)",
         )
     return max(usable, key=lambda storage: (storage.name == preferred, storage.available))
+
+
+def list_dump_storages(site: Site) -> list[Storage]:
+    """Return the storages into which vzdump may write archives that we can read."""
+    return _list_usable(site.node.storage.list_storages("backup"))
+
+
+def _list_usable(storages: Iterable[Storage]) -> list[Storage]:
+    return [storage for storage in storages if storage.active and storage.type not in ("pbs",)]

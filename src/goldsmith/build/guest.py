@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 from goldsmith.artifacts.record import Package
-from goldsmith.base.errors import GuestError, GuestUnready, NodeUnreachable, ShellFailed
+from goldsmith.base.errors import ApiFailed, GuestError, GuestUnready, NodeUnreachable, ShellFailed
 from goldsmith.base.files import write_atomic
 from goldsmith.base.process import run
 from goldsmith.build.scripts import read_script
+from goldsmith.pve.client import NodeApi
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.ssh import SshShell, open_ssh_shell
 from goldsmith.pve.target import Target
@@ -33,19 +36,68 @@ class TempGuest:
 
     vmid: int
     hostname: str
-    address: IPv4Interface
+    address: IPv4Interface | None
+    """None: the network gives one, and it is not known yet; see `learn_address`."""
     private_key: Path
     known_hosts: Path
+    by_dhcp: bool = False
+    """Whether its address may be another one after each start."""
 
     @property
     def ip(self) -> str:
-        """Its address without the prefix length."""
-        return str(self.address.ip)
+        """Its address without the prefix length; empty where it has none yet."""
+        return "" if self.address is None else str(self.address.ip)
 
     @property
     def target(self) -> Target:
         """The guest as playbooks and tests see it: reached as root, with our key and the host key that was noted."""
         return Target(self.hostname, self.ip, self.private_key, self.known_hosts)
+
+
+def learn_address(
+    guest: TempGuest, node: NodeApi, timeout: float, pulse: Callable[[], None] = lambda: None
+) -> TempGuest:
+    """Return a guest that was just started with its address: as given, or what the network gave and its node tells.
+
+    :param timeout: seconds.
+    :raises GuestUnready: it gets none in time, or the node does not tell (before PVE 8.1).
+    """
+    if guest.address is not None and not guest.by_dhcp:
+        forget_neighbour(guest.ip)
+        return guest
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        pulse()
+        if (found := _find_address(guest, node)) is not None:
+            return replace(guest, address=found, by_dhcp=True)
+        time.sleep(POLL)
+    raise GuestUnready(
+        f"guest {guest.vmid} got no address by DHCP within {timeout:g} s",
+        hint="is there a DHCP server on its bridge? temp_ip_address gives it a fixed one",
+    )
+
+
+def _find_address(guest: TempGuest, node: NodeApi) -> IPv4Interface | None:
+    try:
+        interfaces = node.guests.list_interfaces(guest.vmid)
+    except ApiFailed as error:
+        if error.status != 501:  # "not implemented"
+            raise
+        raise GuestUnready(
+            f"{node.name} does not tell addresses that guests got by DHCP",
+            hint="Proxmox VE does since 8.1; set temp_ip_address to a fixed one",
+        ) from error
+    found = next((interface.ipv4 for interface in interfaces if interface.ipv4 is not None), None)
+    return None if found is None else IPv4Interface(found)
+
+
+def forget_neighbour(ip: str) -> None:
+    """Forget which MAC address this machine knows for an address: the guest that had it before may have had another.
+
+    For root only; for others the kernel finds out by itself within some seconds (arp(7), delay_first_probe_time).
+    """
+    if os.geteuid() == 0 and shutil.which("ip") is not None:
+        run(["ip", "neigh", "flush", "to", ip], check=False)
 
 
 @contextmanager

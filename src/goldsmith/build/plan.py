@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import DefinitionError, NotOurs
 from goldsmith.build.base import is_version
-from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
+from goldsmith.build.cache.archives import CacheArchive
+from goldsmith.build.cache.choose import (
+    Keeping,
+    Layering,
+    Start,
+    choose_kept,
+    choose_start,
+    explain_layer,
+    is_current,
+)
 from goldsmith.build.cache.guests import Checkpoint
 from goldsmith.build.cache.keys import LayerKey
-from goldsmith.build.facts import POOL, GuestFacts, NodeFacts, find_base_storage
+from goldsmith.build.facts import GuestFacts, NodeFacts, find_base_storage
+from goldsmith.build.link import choose_link
 from goldsmith.build.steps import (
+    ArchiveLayer,
     CopyGuest,
     CreateGuest,
     DropLayers,
@@ -24,6 +34,7 @@ from goldsmith.build.steps import (
     PlaceTemplate,
     Provision,
     RemoveGuest,
+    RestoreGuest,
     ReuseGuest,
     Seal,
     StartGuest,
@@ -33,7 +44,7 @@ from goldsmith.build.steps import (
 )
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
-from goldsmith.definition.values import CIDR_FORM, GIB, DiskSize
+from goldsmith.definition.values import CIDR_FORM, DHCP, GIB, DiskSize
 from goldsmith.provision.stages import Stage
 
 START_TIMEOUT = 180.0
@@ -52,14 +63,19 @@ class BuildPlan:
     stages: tuple[Stage, ...]
     keep: bool = False
     """Whether the build guest stays, also when the build fails."""
-    keeps_layers: bool = False
-    """Whether finished layers are kept."""
+    keeps: Keeping | None = None
+    """How finished layers are kept; None: not at all."""
     current: Version | None = None
     """The version that is there already, where nothing has changed."""
-    since: int | None = None
-    """When the oldest of the layers that are used again was built, in seconds since 1970; None: there are none."""
+    since: tuple[int, ...] = ()
+    """When each of the layers that are used again was built, in seconds since 1970."""
     keys: tuple[LayerKey, ...] = ()
     """Of the layers, where they were known."""
+
+    @property
+    def has_cache_guest(self) -> bool:
+        """Whether the build guest stays, stopped, for the layers in it."""
+        return self.keeps == "snapshots"
 
 
 def plan_build(
@@ -80,12 +96,11 @@ def plan_build(
     if is_current(layering) and not keep:
         steps: tuple[Step, ...] = (_place_template(image, facts),)
         return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, current=layering.current)
-    start = choose_start(image.name, layering, keep=keep)
-    keeps_layers = layering.keeps and not keep and len(layering.stages) > 1
-    steps = tuple(_list_steps(image, facts, layering, start, reserved, keep=keep, keeps_layers=keeps_layers))
-    since = start.checkpoint.since if start.checkpoint is not None else None
+    start = choose_start(image.name, layering, keep=keep, wanted=image.variables.temp_vmid)
+    keeps = layering.keeps if not keep and len(layering.stages) > 1 else None
+    steps = tuple(_list_steps(image, facts, layering, start, reserved, keep=keep, keeps=keeps))
     return BuildPlan(
-        image, facts.node, facts.kind, steps, layering.stages, keep, keeps_layers, since=since, keys=layering.keys
+        image, facts.node, facts.kind, steps, layering.stages, keep, keeps, since=start.since, keys=layering.keys
     )
 
 
@@ -97,7 +112,7 @@ def _list_steps(
     reserved: Reserved,
     *,
     keep: bool,
-    keeps_layers: bool,
+    keeps: Keeping | None,
 ) -> Iterable[Step]:
     variables = image.variables
     yield EnsureBase(
@@ -108,19 +123,20 @@ def _list_steps(
     )
     yield from _list_beginnings(image, facts, layering, start, reserved)
     yield StartGuest(timeout=START_TIMEOUT, reason="Ansible works over ssh, with a key for builds alone")
-    yield from _list_layers(layering, start, keeps_layers=keeps_layers)
+    yield from _list_layers(layering, start, keeps, facts.dump_storage)
     yield Seal(reason="an image must not carry keys, ids, logs or caches of the guest it was made in")
     yield StopGuest(reason="a stopped guest's dump is consistent")
     yield DumpGuest(storage=facts.dump_storage, compress=facts.compress, reason="the guest becomes an archive")
     yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
     yield _place_template(image, facts)
-    yield RemoveGuest(keep=keep, has_layers=keeps_layers, reason=_explain_end(keep=keep, keeps_layers=keeps_layers))
+    has_layers = keeps == "snapshots"
+    yield RemoveGuest(keep=keep, has_layers=has_layers, reason=_explain_end(keep=keep, has_layers=has_layers))
 
 
-def _explain_end(*, keep: bool, keeps_layers: bool) -> str:
+def _explain_end(*, keep: bool, has_layers: bool) -> str:
     if keep:
         return "--keep"
-    return "the next build goes on from its layers" if keeps_layers else "it has served its purpose"
+    return "the next build goes on from its layers" if has_layers else "it has served its purpose"
 
 
 def _place_template(image: Image, facts: NodeFacts) -> PlaceTemplate:
@@ -128,16 +144,26 @@ def _place_template(image: Image, facts: NodeFacts) -> PlaceTemplate:
     return PlaceTemplate(directory=directory, name=image.name, reason=f"{image.name}-<date>.tar.zst, never overwritten")
 
 
-def _list_layers(layering: Layering, start: Start, *, keeps_layers: bool) -> Iterable[Step]:
-    """List what is built of the layers; the last one is not kept, as nothing is built upon it but the version."""
+def _list_layers(layering: Layering, start: Start, keeps: Keeping | None, storage: str) -> Iterable[Step]:
+    """List what is built of the layers, and which of them are kept. `storage` takes archives."""
     last = len(layering.stages) - 1
+    kept = choose_kept(layering) if keeps is not None else ()
     for index in range(start.done, last + 1):
         stage = layering.stages[index]
         name = stage.name if last else ""
         reason = explain_layer(layering, index, start) if layering.keys else f"strategy {stage.play.strategy}"
         yield Provision(playbook=stage.play.playbook, index=index, layer=name, reason=reason)
-        if keeps_layers and index < last and not (layering.keys and layering.keys[index].outside):
-            yield KeepLayer(layer=name, index=index, timeout=START_TIMEOUT, reason="the next build may go on from here")
+        if index in kept:
+            yield _keep_layer(layering, index, kept, storage)
+
+
+def _keep_layer(layering: Layering, index: int, kept: tuple[int, ...], storage: str) -> KeepLayer:
+    name, why = layering.stages[index].name, "the next build may go on from here"
+    if layering.keeps == "snapshots":
+        return KeepLayer(layer=name, index=index, timeout=START_TIMEOUT, reason=why)
+    names = tuple(layering.stages[number].name for number in kept)
+    why = f"{why}: as a backup in {storage}, for the disk's storage makes no snapshots"
+    return ArchiveLayer(layer=name, index=index, timeout=START_TIMEOUT, storage=storage, kept=names, reason=why)
 
 
 def _list_beginnings(
@@ -145,7 +171,7 @@ def _list_beginnings(
 ) -> Iterable[Step]:
     """List how the build guest comes to be: one that has finished layers, a copy of such a one, or a new one."""
     checkpoint, wanted = start.checkpoint, image.variables.temp_vmid
-    if checkpoint is not None and start.is_own and wanted in (None, checkpoint.vmid):
+    if isinstance(checkpoint, Checkpoint) and start.is_own:
         yield ReuseGuest(
             layer=checkpoint.layer,
             vmid=checkpoint.vmid,
@@ -159,16 +185,19 @@ def _list_beginnings(
         yield DropLayers(vmid=vmid, reason=f"guest {vmid}: {why}")
     free = replace(facts, vmids=facts.vmids - frozenset(dropped))
     places = choose_places(image, free, reserved, wanted)
-    if checkpoint is not None and checkpoint.vmid not in dropped:
-        yield _copy_guest(image, facts, places, start, checkpoint)
-    else:
-        yield _create_guest(image, facts, places)
+    match checkpoint:
+        case Checkpoint():
+            yield _copy_guest(image, facts, places, start, checkpoint)
+        case CacheArchive():
+            yield _restore_guest(image, facts, places, start, checkpoint)
+        case None:
+            yield _create_guest(image, facts, places)
 
 
 def _choose_dropped(image: Image, layering: Layering, start: Start) -> list[int]:
     """Return the guests with layers that go: the image's own without any use, and whichever has the wanted vmid."""
     idle = [guest for guest in layering.cache if not guest.in_use]
-    own = [guest.vmid for guest in idle if guest.image == image.name and layering.keeps and start.checkpoint is None]
+    own = [guest.vmid for guest in idle if guest.image == image.name and start.checkpoint is None]
     in_the_way = [guest.vmid for guest in idle if guest.vmid == image.variables.temp_vmid]
     return list(dict.fromkeys([*own, *in_the_way]))
 
@@ -180,9 +209,8 @@ def _create_guest(image: Image, facts: NodeFacts, places: tuple[Place, ...]) -> 
         hostname=choose_hostname(image),
         storage=disk.storage,
         disk=disk.size / GIB,
-        bridge=facts.bridge,
-        gateway=choose_gateway(image, facts),
-        reason=f"vmid {places[0].vmid}, {places[0].address}, on {facts.node}",
+        link=choose_link(image, facts),
+        reason=f"{places[0]}, on {facts.node}",
     )
 
 
@@ -195,11 +223,26 @@ def _copy_guest(
         snapshot=checkpoint.snapshot,
         places=places,
         hostname=choose_hostname(image),
-        bridge=facts.bridge,
-        gateway=choose_gateway(image, facts),
-        since=checkpoint.since,
-        done=start.done,
-        reason=f"it has the same layers; vmid {places[0].vmid}, {places[0].address}",
+        link=choose_link(image, facts),
+        since=start.since,
+        reason=f"it has the same layers; {places[0]}",
+    )
+
+
+def _restore_guest(
+    image: Image, facts: NodeFacts, places: tuple[Place, ...], start: Start, archive: CacheArchive
+) -> RestoreGuest:
+    disk = choose_disk(image)
+    return RestoreGuest(
+        layer=archive.layer,
+        archive=archive.volid,
+        places=places,
+        hostname=choose_hostname(image),
+        storage=disk.storage,
+        disk=disk.size / GIB,
+        link=choose_link(image, facts),
+        since=start.since,
+        reason=f"from {archive.volid}; {places[0]}",
     )
 
 
@@ -230,18 +273,6 @@ def choose_disk(image: Image) -> DiskSize:
     return image.variables.temp_disk_size or DiskSize(image.variables.proxmox_storage, DEFAULT_DISK * GIB)
 
 
-def choose_gateway(image: Image, facts: GuestFacts) -> IPv4Address:
-    """Return the build guest's gateway: the image's own, else that of the embedded node's network.
-
-    :raises DefinitionError: neither is there.
-    """
-    if image.variables.temp_gateway is not None:
-        return image.variables.temp_gateway
-    if facts.network is not None:
-        return facts.network.gateway.ip
-    raise DefinitionError([image.problem("temp_gateway", "temp_gateway is missing", "an IPv4 address")])
-
-
 def choose_places(image: Image, facts: GuestFacts, reserved: Reserved, wanted: int | None) -> tuple[Place, ...]:
     """Return the vmids that a temporary guest may have, each with its address, best first.
 
@@ -250,7 +281,7 @@ def choose_places(image: Image, facts: GuestFacts, reserved: Reserved, wanted: i
     :raises DefinitionError: the address lies outside the embedded node's network.
     """
     _check_address(image, facts)
-    vmids = POOL if wanted is None else [wanted]
+    vmids = image.vmids if wanted is None else [wanted]
     taken = facts.vmids | (reserved.vmids if wanted is None else frozenset())
     places = [place for vmid in vmids if vmid not in taken and (place := _place(image, facts, vmid, reserved))]
     if not places:
@@ -259,8 +290,10 @@ def choose_places(image: Image, facts: GuestFacts, reserved: Reserved, wanted: i
 
 
 def _place(image: Image, facts: GuestFacts, vmid: int, reserved: Reserved) -> Place | None:
-    if image.variables.temp_ip_address is not None:
-        return Place(vmid, image.variables.temp_ip_address)
+    if image.variables.temp_ip_address == DHCP:
+        return Place(vmid, None)
+    if image.fixed_address is not None:
+        return Place(vmid, image.fixed_address)
     if facts.network is None:
         raise DefinitionError([image.problem("temp_ip_address", "temp_ip_address is missing", CIDR_FORM)])
     address = facts.network.address_of(vmid)
@@ -268,7 +301,7 @@ def _place(image: Image, facts: GuestFacts, vmid: int, reserved: Reserved) -> Pl
 
 
 def _check_address(image: Image, facts: GuestFacts) -> None:
-    wanted = image.variables.temp_ip_address
+    wanted = image.fixed_address
     if wanted is None:
         return
     if wanted.ip in facts.addresses:
@@ -290,6 +323,6 @@ def _nothing_free(image: Image, facts: GuestFacts, wanted: int | None) -> NotOur
             hint=f"choose another in {image.vars_file}, or leave it out",
         )
     return NotOurs(
-        f"no vmid from {POOL.start} to {POOL.stop - 1} is free on {facts.node}",
-        hint="set temp_vmid, or remove guests that are not needed",
+        f"no vmid from {image.vmids.start} to {image.vmids.stop - 1} is free on {facts.node}",
+        hint="set temp_vmid or proxmox_vmids, or remove guests that are not needed",
     )

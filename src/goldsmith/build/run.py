@@ -13,10 +13,16 @@ from goldsmith.base.events import Events, ImageBuilt, Notice
 from goldsmith.build.actions.base import ensure_base
 from goldsmith.build.actions.export import dump_guest, ensure_template, place_template, store_version
 from goldsmith.build.actions.guest import create_guest, finish_guest, start_guest, stop_guest
-from goldsmith.build.actions.layers import copy_guest, drop_layers, keep_layer, reuse_guest
+from goldsmith.build.actions.layers import (
+    archive_layer,
+    copy_guest,
+    drop_layers,
+    keep_layer,
+    restore_guest,
+    reuse_guest,
+)
 from goldsmith.build.actions.provision import provision, seal
 from goldsmith.build.cache.choose import Layering
-from goldsmith.build.cache.guests import list_cache
 from goldsmith.build.cache.prune import bound_cache
 from goldsmith.build.cache.read import read_layering
 from goldsmith.build.context import Build
@@ -27,6 +33,7 @@ from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
 from goldsmith.build.play import read_stages
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.steps import (
+    ArchiveLayer,
     CopyGuest,
     CreateGuest,
     DropLayers,
@@ -36,6 +43,7 @@ from goldsmith.build.steps import (
     PlaceTemplate,
     Provision,
     RemoveGuest,
+    RestoreGuest,
     ReuseGuest,
     Seal,
     StartGuest,
@@ -102,7 +110,7 @@ def look_and_plan(
     """
     layering = read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=wishes.refresh)
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
-    facts = note_answering(facts, image.variables.temp_ip_address)
+    facts = note_answering(facts, image.fixed_address)
     return plan_build(image, facts, layering, reserved=reserved, keep=wishes.keep)
 
 
@@ -137,7 +145,7 @@ def run_build(
 ) -> Built:
     """Do all steps of a plan. Whatever happens, the guest, the dump and the keys it has made are gone afterwards.
 
-    Finished layers stay, in a stopped guest.
+    Finished layers stay, in a stopped guest or as archives.
 
     :param log: file for Ansible's whole output; of several layers, each has one of its own beside it.
     :param downloads: packages that builds share; None: they share none.
@@ -153,8 +161,8 @@ def run_build(
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:
                 outcome.result = run_step(step, build)
         built = Built(build.version, build.template, build.seconds)
-    if plan.keeps_layers:
-        bound_cache(site, list_cache(site), state=state, now=time.time(), events=events)
+    if plan.keeps is not None:
+        bound_cache(site, state=state, now=time.time(), events=events)
     if downloads is not None:
         bound_store(downloads)
     _announce(built, events)
@@ -190,9 +198,11 @@ ACTIONS: Mapping[type[Step], Callable[[Any, Build], str]] = {
     ReuseGuest: reuse_guest,
     CopyGuest: copy_guest,
     CreateGuest: create_guest,
+    RestoreGuest: restore_guest,
     StartGuest: start_guest,
     Provision: provision,
     KeepLayer: keep_layer,
+    ArchiveLayer: archive_layer,
     Seal: seal,
     StopGuest: stop_guest,
     DumpGuest: dump_guest,

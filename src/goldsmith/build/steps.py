@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
+
+from goldsmith.build.link import Link
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,11 @@ class Place:
     """A vmid that the build guest may have, and the address that goes with it."""
 
     vmid: int
-    address: IPv4Interface
+    address: IPv4Interface | None
+    """None: the network gives one, by DHCP."""
+
+    def __str__(self) -> str:
+        return f"vmid {self.vmid}, {'an address by DHCP' if self.address is None else self.address}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +48,33 @@ class EnsureBase(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CreateGuest(Step):
-    """Create the build guest at the first place that is still free. `disk` in GiB."""
+class NewGuest(Step):
+    """Make a build guest at the first place that is still free. `disk` in GiB."""
 
-    form = "create {hostname}"
     places: tuple[Place, ...]
     hostname: str
     storage: str
     disk: float
-    bridge: str
-    gateway: IPv4Address
+    link: Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateGuest(NewGuest):
+    """Create the build guest from the base image."""
+
+    form = "create {hostname}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreGuest(NewGuest):
+    """Create the build guest from an archive of finished layers."""
+
+    form = "restore layer {layer}"
+    layer: str
+    archive: str
+    """Volume id."""
+    since: tuple[int, ...]
+    """When each of the layers in it was built, in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +105,9 @@ class CopyGuest(Step):
     snapshot: str
     places: tuple[Place, ...]
     hostname: str
-    bridge: str
-    gateway: IPv4Address
-    since: int
-    """When the oldest layer in it was built, in seconds since 1970."""
-    done: int
-    """How many layers it has."""
+    link: Link
+    since: tuple[int, ...]
+    """When each of the layers in it was built, in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +142,15 @@ class KeepLayer(Step):
     layer: str
     index: int
     timeout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveLayer(KeepLayer):
+    """Keep what has been finished, as a backup of the stopped guest, and start it again."""
+
+    storage: str
+    kept: tuple[str, ...]
+    """Names of all layers of the image that are kept; archives of others go."""
 
 
 @dataclass(frozen=True, kw_only=True)

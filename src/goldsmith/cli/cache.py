@@ -1,9 +1,10 @@
-"""`goldsmith cache`: the finished layers that are kept on nodes, and the packages that builds share."""
+"""`goldsmith cache`: the finished layers that are kept on nodes, and the downloaded packages on this machine."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import click
@@ -12,12 +13,23 @@ from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import DefinitionError, UsageError
 from goldsmith.base.events import Events, Undone
 from goldsmith.base.units import render_bytes
-from goldsmith.build.cache.guests import CacheGuest, list_cache
-from goldsmith.build.cache.prune import PruneRule, plan_prune, prune_cache
+from goldsmith.build.cache.archives import CacheArchive
+from goldsmith.build.cache.finished import Finished
+from goldsmith.build.cache.guests import CacheGuest
+from goldsmith.build.cache.prune import (
+    LARGEST,
+    Kept,
+    PruneRule,
+    get_name,
+    plan_prune,
+    prune_cache,
+    read_kept,
+)
 from goldsmith.build.facts import Site
+from goldsmith.cli.downloads import describe_downloads, prune_downloads, render_downloads
 from goldsmith.cli.options import Group, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
-from goldsmith.cli.project import downloads_directory, state_directory
+from goldsmith.cli.project import state_directory
 from goldsmith.cli.site import Sites
 from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.cli.table import render_table
@@ -25,8 +37,12 @@ from goldsmith.cli.terminal import open_events
 from goldsmith.definition.images import list_images
 from goldsmith.definition.layers import PERIOD_FORM, read_period
 from goldsmith.definition.load import load_image
-from goldsmith.provision.downloads.bounds import plan_prune as plan_store_prune
-from goldsmith.provision.downloads.store import Store, StoredFile
+
+Listed = tuple[str, Kept]
+"""The node's name, and what keeps layers there."""
+SIZE = re.compile(r"(\d+)([MGT])B?\Z")
+UNITS = {"M": 10**6, "G": 10**9, "T": 10**12}
+SIZE_FORM = "a number with M, G or T, as in 20G"
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -34,8 +50,8 @@ from goldsmith.provision.downloads.store import Store, StoredFile
 def cache(context: click.Context) -> None:
     """List and remove what builds use again: finished layers, and downloaded packages.
 
-    Each image has one stopped guest on its node, whose snapshots are its layers. Packages lie on this machine. Without
-    a command: list.
+    Each image has one stopped guest on its node, whose snapshots are its layers. Where the guest's storage makes no
+    snapshots, layers are archives in a storage for backups. Packages lie on this machine. Without a command: list.
     """
     if context.invoked_subcommand is None:
         context.invoke(list_layers)
@@ -44,45 +60,52 @@ def cache(context: click.Context) -> None:
 @cache.command("list")
 @pass_settings
 def list_layers(settings: Settings) -> None:
-    """List the guests that keep layers, with what is in them, and how much room each takes; then the packages."""
+    """List what keeps layers: guests and archives, what is in them, and how much room each takes; then the packages.
+
+    How much room a snapshot takes Proxmox does not tell: a guest counts with what its disk uses, or with the disk's
+    whole size where the storage does not tell that either.
+    """
     with open_events(settings) as (events, _), ExitStack() as stack:
-        found = [(site, guest) for site in open_sites(settings, stack, events) for guest in list_cache(site)]
-        listed = [(site.node.name, guest, read_size(site, guest)) for site, guest in found]
-    downloads = Store(downloads_directory())
-    files = downloads.list_files()
+        listed = [(site.node.name, kept) for site in open_sites(settings, stack, events) for kept in read_kept(site)]
     if settings.json:
-        described: JsonValue = {"directory": str(downloads.directory), "files": len(files), "size": _sum_size(files)}
-        say_document({"guests": [_describe(*one) for one in listed], "downloads": described})
+        say_document({**describe_cache(listed), "downloads": describe_downloads()})
         return
     if listed:
         say(render_cache(listed))
     else:
         tell("no layers are kept")
-    if files:
-        tell(f"in {downloads.directory}: {_render_files(files)}")
+    if downloads := render_downloads():
+        tell(downloads)
 
 
 @cache.command()
-@click.argument("vmids", nargs=-1, type=int, metavar="[GUEST]...")
-@click.option("--older-than", metavar="AGE", help="Remove guests whose newest layer is older, as 30d.")
-@click.option("--downloads", "only_downloads", is_flag=True, help="Leave guests alone, remove downloaded packages.")
+@click.argument("names", nargs=-1, metavar="[GUEST|ARCHIVE]...")
+@click.option("--older-than", metavar="AGE", help="Remove what no build has used for longer, as 30d.")
+@click.option("--size", metavar="SIZE", help="Remove what was not used for longest, until all takes no more, as 20G.")
+@click.option("--downloads", "only_downloads", is_flag=True, help="Leave layers alone, remove downloaded packages.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @pass_settings
 def prune(
-    settings: Settings, vmids: tuple[int, ...], older_than: str | None, only_downloads: bool, dry_run: bool
+    settings: Settings,
+    names: tuple[str, ...],
+    older_than: str | None,
+    size: str | None,
+    only_downloads: bool,
+    dry_run: bool,
 ) -> None:
-    """Remove guests that keep layers: those that are named by their number, those older than an age, or all.
+    """Remove guests and archives that keep layers: those that are named as the list does, by age or size, or all.
 
-    The next build of their images makes everything again. A guest that a build is in stays. Where no guest is named,
-    downloaded packages go, too: all, or those that no build has wanted since that age.
+    The next build of their images makes everything again. What a build is in stays. The size is that of all on one
+    node. Where nothing is named and no size is given, downloaded packages go, too: all, or those that no build has
+    wanted since that age.
     """
-    if vmids and only_downloads:
-        raise UsageError("guests are named, and --downloads leaves guests alone", hint="give one of the two")
+    if only_downloads and (names or size):
+        raise UsageError("layers are named, and --downloads leaves layers alone", hint="give one of the two")
     age = _read_age(older_than)
-    rule = PruneRule(frozenset(vmids), age)
+    rule = PruneRule(frozenset(names), age, _read_size(size))
     with open_events(settings) as (events, interrupts), interrupts.work():
-        gone = [] if only_downloads else _prune_guests(settings, rule, events, dry_run=dry_run)
-        gone += [] if vmids else _prune_downloads(age, events, dry_run=dry_run)
+        gone = [] if only_downloads else _prune_layers(settings, rule, events, dry_run=dry_run)
+        gone += [] if names or size else prune_downloads(age, events, dry_run=dry_run)
     if settings.json:
         return
     for what in gone if dry_run else []:
@@ -91,42 +114,19 @@ def prune(
         tell("nothing is to be removed")
 
 
-def _prune_guests(settings: Settings, rule: PruneRule, events: Events, *, dry_run: bool) -> list[str]:
-    """Remove guests that keep layers; return what went, or would go."""
-    gone = []
+def _prune_layers(settings: Settings, rule: PruneRule, events: Events, *, dry_run: bool) -> list[str]:
+    """Remove what keeps layers; return what went, or would go."""
+    gone: list[str] = []
     with ExitStack() as stack:
-        sites = open_sites(settings, stack, events)
-        _check_known(sorted(rule.vmids), [guest for site in sites for guest in list_cache(site)])
-        for site in sites:
-            for pruned in plan_prune(list_cache(site), rule, now=time.time()):
-                what = f"guest {pruned.vmid} with layers of {pruned.image}: {pruned.reason}"
-                if dry_run:
-                    gone.append(what)
-                elif prune_cache(site, pruned, state=state_directory()):
-                    gone.append(what)
-                    events.emit(Undone(what=what))
+        kept = [(site, read_kept(site)) for site in open_sites(settings, stack, events)]
+        _check_known(sorted(rule.names), [one for _, listed in kept for one in listed])
+        for site, listed in kept:
+            for pruned in plan_prune(listed, rule, now=time.time()):
+                if dry_run or prune_cache(site, pruned, state=state_directory()):
+                    gone.append(pruned.title)
+                    if not dry_run:
+                        events.emit(Undone(what=pruned.title))
     return gone
-
-
-def _prune_downloads(older_than: int | None, events: Events, *, dry_run: bool) -> list[str]:
-    """Remove downloaded packages; return what went, or would go: one text for all of them."""
-    store = Store(downloads_directory())
-    planned = plan_store_prune(store.list_files(), older_than, now=time.time())
-    gone = planned if dry_run else [file for file in planned if store.remove(file)]
-    if not gone:
-        return []
-    what = _render_files(gone)
-    if not dry_run:
-        events.emit(Undone(what=what))
-    return [what]
-
-
-def _render_files(files: Sequence[StoredFile]) -> str:
-    return f"{len(files)} downloaded file{'' if len(files) == 1 else 's'}, {render_bytes(_sum_size(files))}"
-
-
-def _sum_size(files: Sequence[StoredFile]) -> int:
-    return sum(file.size for file in files)
 
 
 def _read_age(text: str | None) -> int | None:
@@ -136,11 +136,20 @@ def _read_age(text: str | None) -> int | None:
         raise UsageError(f"--older-than: '{text}' is no age", hint=f"give {PERIOD_FORM}") from error
 
 
-def _check_known(vmids: Sequence[int], known: Sequence[CacheGuest]) -> None:
-    for vmid in vmids:
-        if vmid not in {guest.vmid for guest in known}:
-            listed = ", ".join(str(guest.vmid) for guest in known) or "no guest does"
-            raise UsageError(f"guest {vmid} keeps no layers", hint=f"these do: {listed}")
+def _read_size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if (found := SIZE.match(text)) is None:
+        raise UsageError(f"--size: '{text}' is no size", hint=f"give {SIZE_FORM}")
+    return int(found[1]) * UNITS[found[2]]
+
+
+def _check_known(names: Sequence[str], known: Sequence[Kept]) -> None:
+    for name in names:
+        if name not in {get_name(kept) for kept in known}:
+            what = f"guest {name}" if name.isdigit() else name
+            listed = ", ".join(get_name(kept) for kept in known) or "nothing does"
+            raise UsageError(f"{what} keeps no layers", hint=f"these do: {listed}")
 
 
 def open_sites(settings: Settings, stack: ExitStack, events: Events) -> list[Site]:
@@ -158,35 +167,72 @@ def open_sites(settings: Settings, stack: ExitStack, events: Events) -> list[Sit
     return list(found.values())
 
 
-def read_size(site: Site, guest: CacheGuest) -> int:
-    """Return what a guest's disk takes as its storage says, in bytes; 0 where it does not say."""
-    config = site.node.guests.get_config(guest.vmid)
-    volid = config.rootfs.volume if config.rootfs is not None else ""
-    volume = site.node.storage.find_volume(volid) if volid else None
-    return volume.used if volume is not None else 0
-
-
-def render_cache(listed: Sequence[tuple[str, CacheGuest, int]]) -> str:
-    """Render guests and their layers as a table."""
+def render_cache(listed: Sequence[Listed]) -> str:
+    """Render guests and archives with their layers as a table, and what they take on each node."""
     rows = []
-    for node, guest, size in listed:
-        names = " < ".join(checkpoint.layer for checkpoint in guest.checkpoints) or "-"
-        newest = max((checkpoint.made for checkpoint in guest.checkpoints), default=0)
-        age = time.strftime("%Y-%m-%d %H:%M", time.localtime(newest)) if newest else "-"
-        used = render_bytes(size) if size else "-"
-        rows.append((str(guest.vmid), node, guest.image, names, age, used, "in use" if guest.in_use else ""))
-    return render_table(("GUEST", "NODE", "IMAGE", "LAYERS", "NEWEST", "SIZE", ""), rows)
+    for node, kept in listed:
+        used = _render_time(kept.last_used)
+        size = render_bytes(kept.size) if kept.size else "-"
+        state = "in use" if kept.in_use else ""
+        rows.append((get_name(kept), _name_kind(kept), node, kept.image, _name_layers(kept), used, size, state))
+    table = render_table(("WHERE", "KEPT AS", "NODE", "IMAGE", "LAYERS", "LAST USED", "SIZE", ""), rows)
+    return "\n".join([table, "", *_render_totals(listed)])
 
 
-def _describe(node: str, guest: CacheGuest, size: int) -> JsonValue:
-    layers: list[JsonValue] = [
-        {"layer": one.layer, "key": one.key, "made": one.made, "since": one.since} for one in guest.checkpoints
+def _render_totals(listed: Sequence[Listed]) -> Iterator[str]:
+    for node in dict.fromkeys(node for node, _ in listed):
+        total = sum(kept.size for at, kept in listed if at == node)
+        yield f"{render_bytes(total)} on {node}; beyond {render_bytes(LARGEST)} what was not used for longest goes"
+
+
+def _render_time(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "-"
+
+
+def _name_kind(kept: Kept) -> str:
+    return "snapshots" if isinstance(kept, CacheGuest) else "archive"
+
+
+def _name_layers(kept: Kept) -> str:
+    if isinstance(kept, CacheGuest):
+        return " < ".join(checkpoint.layer for checkpoint in kept.checkpoints) or "-"
+    return kept.layer
+
+
+def describe_cache(listed: Sequence[Listed]) -> dict[str, JsonValue]:
+    """Describe guests and archives for a program."""
+    guests: list[JsonValue] = [_describe_guest(node, kept) for node, kept in listed if isinstance(kept, CacheGuest)]
+    archives: list[JsonValue] = [
+        _describe_archive(node, kept) for node, kept in listed if isinstance(kept, CacheArchive)
     ]
+    size = sum(kept.size for _, kept in listed)
+    return {"guests": guests, "archives": archives, "size": size, "limit": LARGEST}
+
+
+def _describe_guest(node: str, guest: CacheGuest) -> JsonValue:
+    layers: list[JsonValue] = [_describe_layer(one) for one in guest.checkpoints]
     return {
         "vmid": guest.vmid,
         "node": node,
         "image": guest.image,
         "layers": layers,
-        "size": size,
+        "used": guest.last_used,
+        "size": guest.size,
         "in_use": guest.in_use,
     }
+
+
+def _describe_archive(node: str, archive: CacheArchive) -> JsonValue:
+    return {
+        "volid": archive.volid,
+        "node": node,
+        "image": archive.image,
+        "layer": _describe_layer(archive),
+        "used": archive.last_used,
+        "size": archive.size,
+        "in_use": archive.in_use,
+    }
+
+
+def _describe_layer(layer: Finished) -> JsonValue:
+    return {"layer": layer.layer, "key": layer.key, "made": layer.made, "since": list(layer.since)}

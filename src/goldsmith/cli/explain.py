@@ -72,7 +72,8 @@ def explain_image(image: Image, events: Events, settings: Settings, *, refresh: 
     """Look at an image's layers and at its node."""
     with open_running(image, events, settings) as site:
         layering = read_layers(image, site, state=state_directory(), refresh=refresh)
-        return Explained(image, layering, choose_start(image.name, layering), site is not None)
+        start = choose_start(image.name, layering, wanted=image.variables.temp_vmid)
+        return Explained(image, layering, start, site is not None)
 
 
 def render_explained(explained: Explained) -> str:

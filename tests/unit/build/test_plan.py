@@ -1,27 +1,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goldsmith.base.digest import Digest
 from goldsmith.base.errors import DefinitionError, NotOurs
-from goldsmith.build.facts import POOL, GuestNetwork
+from goldsmith.build.cache.archives import CacheArchive
+from goldsmith.build.cache.choose import Layering
+from goldsmith.build.cache.guests import CacheGuest, Checkpoint
+from goldsmith.build.cache.keys import LayerKey
+from goldsmith.build.facts import GuestNetwork
+from goldsmith.build.plan import plan_build
 from goldsmith.build.steps import (
+    ArchiveLayer,
+    CopyGuest,
     CreateGuest,
+    DropLayers,
     DumpGuest,
     EnsureBase,
+    KeepLayer,
     Place,
     PlaceTemplate,
     Provision,
     RemoveGuest,
+    RestoreGuest,
+    ReuseGuest,
     StoreVersion,
 )
 from goldsmith.definition.hosts import Reserved
+from goldsmith.definition.image import POOL
+from goldsmith.provision.play import Play
+from goldsmith.provision.stages import Stage
 from tests.unit.build.making import make_facts, make_image
 from tests.unit.build.making import plan as plan_one
 
@@ -64,7 +80,7 @@ def test_what_the_image_says_is_what_is_planned() -> None:
     assert find(plan.steps, EnsureBase).storage == "tank"
     assert create.places == (Place(150, IPv4Interface("10.86.3.4/16")),)
     assert (create.hostname, create.storage, create.disk) == ("forge", "fast", 4.5)
-    assert create.gateway == IPv4Address("10.86.0.9")
+    assert create.link.gateway == IPv4Address("10.86.0.9")
     assert find(plan.steps, Provision).reason == "strategy linear"
     assert (find(plan.steps, DumpGuest).storage, find(plan.steps, DumpGuest).compress) == ("nas", "zstd")
     assert find(plan.steps, PlaceTemplate).directory == PurePosixPath("/srv/templates")
@@ -155,3 +171,85 @@ def test_a_name_that_is_no_host_name_becomes_one() -> None:
     image = make_image()
     plan = plan_one(type(image)(**{**image.__dict__, "name": "debian_12.base"}), make_facts())
     assert find(plan.steps, CreateGuest).hostname == "debian-12-base-build"
+
+
+NAMES = ("tools", "web", "last")
+KEYS = tuple(LayerKey(name, Digest(f"sha256:{name}"), {}) for name in NAMES)
+SINCE = {"made": 9, "since": (5, 7), "layer": "web", "key": KEYS[1].key}
+
+
+def layer(**values: Any) -> Layering:
+    """Three layers, the first of packages; somebody has the first two of them."""
+    play = Play(make_image().playbook, make_image().project)
+    stages = tuple(Stage(name, play, installs_packages=name == "tools") for name in NAMES)
+    return Layering(**{"stages": stages, "keys": KEYS, "opened_by": "me", **values})
+
+
+def keep_in_guest(vmid: int = 900, image: str = "golden") -> CacheGuest:
+    return CacheGuest(vmid, image, (Checkpoint(**SINCE, vmid=vmid, snapshot="layer-web"),), opened_by="me")
+
+
+ARCHIVE = CacheArchive(**SINCE, volid="local:backup/web", image="golden", size=1, opened_by="me")
+
+
+def test_layers_are_kept_as_snapshots_of_the_guest_that_stays() -> None:
+    plan = plan_build(make_image(), make_facts(), layer())
+    assert [step.layer for step in plan.steps if isinstance(step, KeepLayer)] == ["tools", "web"]
+    assert not [step for step in plan.steps if isinstance(step, ArchiveLayer)]
+    assert find(plan.steps, RemoveGuest).title == "give the guest with the layers back"
+    assert plan.has_cache_guest
+
+
+def test_where_the_storage_makes_no_snapshots_they_are_kept_as_archives_and_the_guest_goes() -> None:
+    plan = plan_build(make_image(), make_facts(dump_storage="nas"), layer(keeps="archives"))
+    titles = [step.title for step in plan.steps]
+    assert titles[3:8] == ["layer tools", "keep layer tools", "layer web", "keep layer web", "layer last"]
+    archived = [step for step in plan.steps if isinstance(step, ArchiveLayer)]
+    assert [(step.layer, step.index, step.storage, step.kept) for step in archived] == [
+        ("tools", 0, "nas", ("tools", "web")),
+        ("web", 1, "nas", ("tools", "web")),
+    ]
+    assert titles[-1] == "remove the build guest"
+    assert not plan.has_cache_guest
+
+
+def test_a_guest_that_somebody_keeps_keeps_no_layers() -> None:
+    for keeps in ("snapshots", "archives"):
+        plan = plan_build(make_image(), make_facts(), layer(keeps=keeps), keep=True)
+        assert not [step for step in plan.steps if isinstance(step, KeepLayer)]
+
+
+@pytest.mark.parametrize("keeps", ["snapshots", "archives"])
+def test_an_archive_becomes_the_build_guest(keeps: str) -> None:
+    image = make_image(temp_disk_size="plain:4")
+    plan = plan_build(image, make_facts(), layer(archives=(ARCHIVE,), keeps=keeps))
+    restore = find(plan.steps, RestoreGuest)
+    assert (restore.title, restore.archive, restore.since) == ("restore layer web", "local:backup/web", (5, 7))
+    assert (restore.storage, restore.disk, restore.places[0].vmid) == ("plain", 4, 900)
+    assert [step.layer for step in plan.steps if isinstance(step, Provision)] == ["last"]
+    assert not [step for step in plan.steps if isinstance(step, CreateGuest | KeepLayer)]
+    assert plan.since == (5, 7)
+    assert plan.has_cache_guest is (keeps == "snapshots")
+    assert find(plan.steps, Provision).reason == "it was never built"
+
+
+def test_own_layers_are_gone_on_from_and_others_copied() -> None:
+    own = plan_build(make_image(), make_facts(vmids=frozenset([900])), layer(cache=(keep_in_guest(),)))
+    assert find(own.steps, ReuseGuest).vmid == 900
+    others = layer(cache=(keep_in_guest(image="other"),))
+    copy = find(plan_build(make_image(), make_facts(vmids=frozenset([900])), others).steps, CopyGuest)
+    assert (copy.source, copy.places[0].vmid, copy.since) == (900, 901, (5, 7))
+
+
+def test_what_is_in_a_guest_that_makes_room_is_built_again() -> None:
+    """Another image's guest has the vmid that this one wants: it goes, and its layers with it."""
+    layering, facts = layer(cache=(keep_in_guest(950, "other"),)), make_facts(vmids=frozenset([950]))
+    plan = plan_build(make_image(temp_vmid=950), facts, layering)
+    assert find(plan.steps, DropLayers).vmid == 950
+    assert find(plan.steps, CreateGuest).places[0].vmid == 950
+    assert [step.layer for step in plan.steps if isinstance(step, Provision)] == list(NAMES)
+    assert plan.since == ()
+    both = replace(layering, archives=(ARCHIVE,))
+    plan = plan_build(make_image(temp_vmid=950), facts, both)
+    assert find(plan.steps, DropLayers).vmid == 950
+    assert find(plan.steps, RestoreGuest).places[0].vmid == 950

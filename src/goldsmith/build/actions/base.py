@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import ExitStack
 
 from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.base.digest import Digest
@@ -25,6 +26,7 @@ def ensure_base(step: EnsureBase, build: Build) -> str:
     )
     build.base, build.base_name = volume.volid, volume.name
     build.base_digest = _start_digest(build.site, volume)
+    build.undo.enter(ExitStack()).callback(wait, [build.base_digest])  # what reads a file of the node ends with us
     return volume.name
 
 
@@ -38,7 +40,7 @@ def ensure_base_version(step: EnsureBase, build: Build) -> str:
     check_not_revoked(repository, version)
     build.base_name, build.base_digest = f"image:{version}", Future()
     build.base_digest.set_result(version.digest)
-    if build.plan.since is None:
+    if not build.plan.since:
         bringing = Bringing(build.site, step.storage, build.journal, build.undo, build.events)
         build.base = ensure_version(version, repository, bringing)
     return str(version)

@@ -34,7 +34,7 @@ def dump_guest(step: DumpGuest, build: Build) -> str:
     """Let the node dump the guest; the dump goes when it has been stored."""
     run_id = build.journal.run_id
     build.journal.note_dump(step.storage)
-    build.remove_dump = build.undo.add("the dump", lambda: _remove_dump(step.storage, build))
+    build.remove_dump = build.undo.add("the dump", lambda: remove_dump(step.storage, build))
     build.dump = build.site.node.backups.create(
         build.guest.vmid,
         storage=step.storage,
@@ -45,8 +45,11 @@ def dump_guest(step: DumpGuest, build: Build) -> str:
     return render_bytes(build.dump.size)
 
 
-def _remove_dump(storage: str, build: Build) -> bool:
-    """Delete the dump, also one that was being made when the build was interrupted."""
+def remove_dump(storage: str, build: Build) -> bool:
+    """Delete the build's dump, also one that was being made when the build was interrupted; tell whether there was one.
+
+    An archive of a finished layer is none.
+    """
     end_tasks(build.site, build.guest.vmid)
     return bool(remove_dumps(build.site, storage, build.journal.run_id))
 
@@ -57,7 +60,7 @@ def store_version(step: StoreVersion, build: Build) -> str:
     before = repository.find_version(step.name)
     known = repository.list_diff_ids(before) if before is not None and repository.is_local else None
     record = make_record(build)
-    times = choose_times(record, build.since, build.epoch)
+    times = choose_times(record, build.since[0], build.epoch)
     with repository.open_writer() as writer:
         with build.site.shell.open_read(build.dump.path) as stream:
             watch = build.events.watch(step.title, build.dump.size)
@@ -96,7 +99,7 @@ def make_record(build: Build) -> BuildRecord:
         build_id=build.journal.run_id,
         node_kind=build.site.kind,
         node_version=build.site.version,
-        extra={} if build.find_changes() else {RECORDED: describe_keys(build.keys)},
+        extra={} if build.find_changes() else {RECORDED: describe_keys(build.keys, build.since)},
     )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Interface
 
 from goldsmith.base.events import Notice
 from goldsmith.base.files import write_atomic
 from goldsmith.build.cache import guests as cache
 from goldsmith.build.context import Build
-from goldsmith.build.guest import TempGuest, open_guest, run_script
+from goldsmith.build.guest import TempGuest, learn_address, open_guest, run_script
 from goldsmith.build.journal import get_tags, render_mark
-from goldsmith.build.steps import CopyGuest, CreateGuest, Place, RemoveGuest, StartGuest, StopGuest
+from goldsmith.build.steps import CreateGuest, NewGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
 from goldsmith.pve.containers import ContainerSpec
-from goldsmith.pve.properties import Mount, Net
+from goldsmith.pve.properties import Mount
 from goldsmith.pve.tasks import parse_upid
 
+CREATE_TIMEOUT = 900.0
 SHUTDOWN_TIMEOUT = 60
 KEPT_TIMEOUT = 60.0
 UNSEALED = "unsealed"
@@ -25,20 +28,30 @@ MEMORY = 2048
 
 
 def create_guest(step: CreateGuest, build: Build) -> str:
-    """Create the guest at the first place that is still free; somebody may be faster anywhere but at the last one."""
+    """Create the guest from the base image."""
+
+    def specify(place: Place) -> ContainerSpec:
+        spec = specify_guest(step, place, build)
+        return replace(spec, ostemplate=build.base, ssh_public_keys=(build.key.public,))
+
+    return make_guest(step, build, specify)
+
+
+def make_guest(step: NewGuest, build: Build, specify: Callable[[Place], ContainerSpec]) -> str:
+    """Make the guest at the first place that is still free; somebody may be faster anywhere but at the last one."""
     places = {place.vmid: place for place in step.places}
 
     def make_spec(vmid: int) -> ContainerSpec:
         register_guest(build, vmid)
-        return specify_guest(step, places[vmid], build)
+        return specify(places[vmid])
 
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
     take_guest(build, spec.vmid, spec.hostname, places[spec.vmid].address)
     build.created = parse_upid(upid).started
-    tasks.wait(upid, build.hear("create"), stop_if_left=True)
+    tasks.wait(upid, build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True)
     build.has_guest = True
-    return f"guest {spec.vmid}, {build.guest.ip}"
+    return f"guest {places[spec.vmid]}"
 
 
 def register_guest(build: Build, vmid: int) -> None:
@@ -47,7 +60,7 @@ def register_guest(build: Build, vmid: int) -> None:
     build.end_guest = build.undo.add(f"build guest {vmid}", lambda: end_guest(build, vmid))
 
 
-def take_guest(build: Build, vmid: int, hostname: str, address: IPv4Interface) -> None:
+def take_guest(build: Build, vmid: int, hostname: str, address: IPv4Interface | None) -> None:
     """Have a guest as the build's own, with the key of builds beside the journal."""
     private = build.journal.directory / "id_ed25519"
     write_atomic(private, build.key.private.read_text(encoding="ascii"), mode=0o600)
@@ -55,30 +68,31 @@ def take_guest(build: Build, vmid: int, hostname: str, address: IPv4Interface) -
     build.guest = TempGuest(vmid, hostname, address, private, build.journal.directory / "known_hosts")
 
 
-def specify_guest(step: CreateGuest, place: Place, build: Build) -> ContainerSpec:
-    """Return what the guest is made of. Unprivileged, as the guests made from its image will be."""
+def specify_guest(step: NewGuest, place: Place, build: Build) -> ContainerSpec:
+    """Return what the guest is like, whatever it is made from. Unprivileged, as the guests of its image will be."""
     return ContainerSpec(
         vmid=place.vmid,
-        ostemplate=build.base,
+        ostemplate="",
         rootfs=Mount(f"{step.storage}:{step.disk:g}"),
-        nets=(_connect(step, place),),
+        nets=(step.link.connect(place.vmid, place.address),),
+        pool=build.image.variables.proxmox_pool or "",
         hostname=step.hostname,
         memory=MEMORY,
         features={"nesting": "1"},
-        ssh_public_keys=(build.key.public,),
-        tags=cache.TAGS if build.plan.keeps_layers else get_tags("build"),
+        tags=choose_tags(build),
         description=describe_guest(build),
     )
 
 
-def _connect(step: CreateGuest | CopyGuest, place: Place) -> Net:
-    return Net(bridge=step.bridge, ip=str(place.address), gateway=str(step.gateway))
+def choose_tags(build: Build) -> tuple[str, ...]:
+    """Return the tags of the guest: it is one that keeps layers, or goes with the build."""
+    return cache.TAGS if build.plan.has_cache_guest else get_tags("build")
 
 
 def describe_guest(build: Build) -> str:
     """Return the description of the guest while the build is in it."""
     run_id, image = build.journal.run_id, build.image.name
-    if build.plan.keeps_layers:
+    if build.plan.has_cache_guest:
         return cache.describe_guest(image, build.key.fingerprint, run_id)
     return f"goldsmith builds {image} in here; it goes when that is done\n{render_mark(run_id)}"
 
@@ -86,6 +100,7 @@ def describe_guest(build: Build) -> str:
 def start_guest(step: StartGuest, build: Build) -> str:
     """Start it, wait until it lets us in, and make it ready for the playbook."""
     build.site.node.tasks.wait(build.site.node.guests.start(build.guest.vmid), build.hear("start"))
+    build.guest = learn_address(build.guest, build.site.node, step.timeout, build.events.pulse)
     build.shell = build.undo.enter(open_guest(build.guest, step.timeout, build.events.pulse))
     run_script(build.shell, "prepare.sh")
     return f"root@{build.guest.ip}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 
 from goldsmith.build.actions.guest import UNSEALED
@@ -16,6 +17,7 @@ from goldsmith.provision.playbook import run_playbook
 def provision(step: Provision, build: Build) -> str:
     """Run a layer's playbook on the guest. Before the first one, the keys are made of what is there now."""
     _ = build.keys
+    build.since.append(int(time.time()) if build.since else build.created)
     play = build.plan.stages[step.index].play
     log = build.log.with_name(f"{build.log.stem}-{step.layer}{build.log.suffix}") if step.layer else build.log
     with _share_downloads(build) as tally:

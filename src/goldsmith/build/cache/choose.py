@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from goldsmith.artifacts.repository import Version
+from goldsmith.build.cache.archives import CacheArchive
+from goldsmith.build.cache.finished import Finished
 from goldsmith.build.cache.guests import CacheGuest, Checkpoint
 from goldsmith.build.cache.keys import LayerKey, compare_inputs
 from goldsmith.provision.stages import Stage
+
+Keeping = Literal["snapshots", "archives"]
+"""How finished layers are kept: as snapshots of the build guest, or as backups where its storage makes no snapshots."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,7 @@ class Layering:
     keys: tuple[LayerKey, ...] = ()
     """Empty where they cannot be known yet: the base image has still to be downloaded."""
     cache: tuple[CacheGuest, ...] = ()
+    archives: tuple[CacheArchive, ...] = ()
     opened_by: str = ""
     """Fingerprint of our build key."""
     before: tuple[LayerKey, ...] = ()
@@ -29,8 +36,8 @@ class Layering:
     """Seconds since 1970."""
     refresh: bool = False
     """Whether layers of packages are to be built again whatever their age."""
-    keeps: bool = True
-    """Whether finished layers are kept: the storage can make snapshots, and somebody may want them."""
+    keeps: Keeping = "snapshots"
+    """What the storage of the build guest is good for."""
 
     def is_wanted_anew(self, index: int, since: float) -> str:
         """Return why a layer that was built at `since` is to be built again; empty where it is not."""
@@ -46,40 +53,75 @@ class Layering:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a build begins: after `done` layers, in a guest that has them; None: in a new guest, with none."""
+    """Where a build begins: after `done` layers, from where they are kept; None: in a new guest, with none."""
 
     done: int = 0
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint | CacheArchive | None = None
     is_own: bool = False
     """Whether it goes on in that guest itself; else in a copy."""
 
+    @property
+    def since(self) -> tuple[int, ...]:
+        """When each of the layers that are done was built, in seconds since 1970."""
+        return tuple(self.checkpoint.find_since(index) for index in range(self.done)) if self.checkpoint else ()
 
-def choose_start(image: str, layering: Layering, *, keep: bool = False) -> Start:
-    """Return the deepest finished layer that can be used: rather in the image's own guest, else in a copy of another's.
+
+def choose_start(image: str, layering: Layering, *, keep: bool = False, wanted: int | None = None) -> Start:
+    """Return the deepest finished layer that can be used: going on from it is quicker than running what comes before.
+
+    Of several, the image's own guest comes first, which goes back at once; then a copy of another's, then an archive.
 
     :param keep: whether the build guest is somebody's in the end, so that it must be a copy.
+    :param wanted: the only vmid that will do. A guest that has it has to go, unless the build goes on in that guest.
     """
-    usable = [guest for guest in layering.cache if not guest.in_use and guest.opened_by == layering.opened_by]
-    own = [_find_deepest(guest, layering) for guest in usable if guest.image == image]
-    others = [_find_deepest(guest, layering) for guest in usable if guest.image != image]
-    for found, is_own in ((own, True), (others, False)):
-        best = max(found, key=lambda start: start.done, default=Start())
-        if best.checkpoint is not None:
-            return Start(best.done, best.checkpoint, is_own and not keep)
-    return Start()
+    starts = [*_list_guests(image, layering, keep, wanted), *_list_archives(layering)]
+    return max(starts, key=_rank, default=Start())
 
 
-def _find_deepest(guest: CacheGuest, layering: Layering) -> Start:
-    by_key = {checkpoint.key: checkpoint for checkpoint in guest.checkpoints}
+def _rank(start: Start) -> tuple[int, bool, bool]:
+    return start.done, start.is_own, isinstance(start.checkpoint, Checkpoint)
+
+
+def _list_guests(image: str, layering: Layering, keep: bool, wanted: int | None) -> Iterator[Start]:
+    for guest in layering.cache:
+        is_own = guest.image == image and not keep and wanted in (None, guest.vmid)
+        is_in_the_way = guest.vmid == wanted and not is_own
+        if not guest.in_use and not is_in_the_way and guest.opened_by == layering.opened_by:
+            yield _find_deepest(guest.checkpoints, layering, is_own=is_own)
+
+
+def _list_archives(layering: Layering) -> Iterator[Start]:
+    for archive in layering.archives:
+        if archive.opened_by == layering.opened_by:
+            yield _find_deepest([archive], layering)
+
+
+def _find_deepest(finished: Iterable[Checkpoint | CacheArchive], layering: Layering, *, is_own: bool = False) -> Start:
+    by_key = {one.key: one for one in finished}
     for index in reversed(range(len(layering.keys))):
-        checkpoint = by_key.get(layering.keys[index].key)
-        if checkpoint is not None and _is_fresh(layering, index, checkpoint):
-            return Start(index + 1, checkpoint)
+        found = by_key.get(layering.keys[index].key)
+        if found is not None and _is_fresh(layering, index, found):
+            return Start(index + 1, found, is_own)
     return Start()
 
 
-def _is_fresh(layering: Layering, index: int, checkpoint: Checkpoint) -> bool:
-    return not any(layering.is_wanted_anew(number, checkpoint.since) for number in range(index + 1))
+def _is_fresh(layering: Layering, index: int, finished: Finished) -> bool:
+    return not any(layering.is_wanted_anew(number, finished.find_since(number)) for number in range(index + 1))
+
+
+def choose_kept(layering: Layering) -> tuple[int, ...]:
+    """Return the numbers of the layers that are kept when they are finished.
+
+    Never the last one, upon which nothing is built but the version, and none that is not the same the next time.
+    A snapshot costs next to nothing, so all others are kept. An archive costs about as much as running a small layer,
+    and room for a whole guest: there the deepest is kept, and the last one of packages before it.
+    """
+    ends = [number for number, key in enumerate(layering.keys) if key.outside]
+    usable = range(min([*ends, len(layering.stages) - 1]))
+    if layering.keeps == "snapshots" or not usable:
+        return tuple(usable)
+    packages = [number for number in usable if layering.stages[number].installs_packages]
+    return tuple(sorted({usable[-1], *packages[-1:]}))
 
 
 def is_current(layering: Layering) -> bool:
@@ -90,12 +132,19 @@ def is_current(layering: Layering) -> bool:
 
 
 def _find_age(layering: Layering, index: int) -> float:
-    """Return since when a layer has been in the newest version: it may have been kept for long when that was made."""
+    """Return when a layer of the newest version was built: it may have been kept for long when that was made.
+
+    It is recorded with the version; an older goldsmith has not done so, and then what is still kept tells of it.
+    """
+    key = layering.keys[index]
+    recorded = next((one.since for one in layering.before if one.key == key.key), None)
+    if recorded is not None:
+        return recorded
     if layering.current is None:
         return layering.now
     made = layering.current.created.timestamp()
     own = [guest for guest in layering.cache if guest.image == layering.current.name]
-    kept = [one.since for guest in own for one in guest.checkpoints if one.key == layering.keys[index].key]
+    kept = [one.find_since(index) for guest in own for one in guest.checkpoints if one.key == key.key]
     return min([made, *kept])
 
 
@@ -104,8 +153,7 @@ def explain_layer(layering: Layering, index: int, start: Start) -> str:
     if not layering.keys:
         return "the base image is not on the node yet"
     if index < start.done and start.checkpoint is not None:
-        whose = "" if start.is_own else f", of guest {start.checkpoint.vmid}"
-        return f"nothing has changed; it is kept on the node{whose}"
+        return f"nothing has changed; it is kept {_describe_place(start.checkpoint, start.is_own)}"
     key = layering.keys[index]
     if key.outside:
         return key.outside
@@ -117,6 +165,12 @@ def explain_layer(layering: Layering, index: int, start: Start) -> str:
         layering.is_wanted_anew(index, _find_age(layering, index))
         or "nothing has changed, but it is not kept on the node"
     )
+
+
+def _describe_place(found: Checkpoint | CacheArchive, is_own: bool) -> str:
+    if isinstance(found, CacheArchive):
+        return f"in {found.volid}"
+    return "on the node" if is_own else f"on the node, of guest {found.vmid}"
 
 
 def _join(changed: Sequence[str], shown: int = 3) -> str:

@@ -1,7 +1,8 @@
 """The guests that keep layers: found on the node by their tag, taken for a build by their mark, given back after it.
 
     tag                 goldsmith-cache
-    description         "goldsmith layers of IMAGE", the key that opens it, and while a build is in it, the build's mark
+    description         "goldsmith layers of IMAGE", the key that opens it, when a build was last done with it, and the
+                        mark of the build that is in it
     snapshots           layer-<32 hex digits of the key>, with the whole key in their description
 
 Somebody else's build may be at the same guest: the mark is set with the configuration's digest, so that only one wins.
@@ -9,33 +10,37 @@ Somebody else's build may be at the same guest: the mark is set with the configu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import ApiFailed
+from goldsmith.build.cache.finished import (
+    OPENED_BY,
+    USED,
+    Finished,
+    describe_layer,
+    find_line,
+    find_owner,
+    parse_layer,
+    parse_time,
+    render_owner,
+)
 from goldsmith.build.facts import CACHE_TAG, Site
 from goldsmith.build.journal import MARK, render_mark
 from goldsmith.pve.containers import ContainerConfig
 
 TAGS = ("goldsmith", CACHE_TAG)
-OWNER = "goldsmith layers of "
 SNAPSHOT = "layer-"
-KEY, SINCE = "key ", "since "
-OPENED_BY = "opened by "
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A finished layer: it, and all before it, as they were when it was done. Times are seconds since 1970."""
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Finished):
+    """A finished layer that is a snapshot of a guest."""
 
-    layer: str
-    key: Digest
     vmid: int
     snapshot: str
-    made: int
-    since: int
-    """When the oldest of the layers in it was built."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,22 @@ class CacheGuest:
     """Whether a build works in it."""
     opened_by: str = ""
     """Fingerprint of the build key that opens it: whoever has another one cannot go on in it."""
+    used: int = 0
+    """When a build was last done with it, in seconds since 1970; 0: not known."""
+    disk: str = ""
+    """Volume id of its root disk."""
+    size: int = 0
+    """Bytes that it takes, as far as that was asked; see `measure_guests`."""
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"guest {self.vmid}"
+
+    @property
+    def last_used(self) -> int:
+        """When a build last did something with it, in seconds since 1970; 0: never."""
+        return max([self.used, *(checkpoint.made for checkpoint in self.checkpoints)])
 
 
 def name_snapshot(key: Digest) -> str:
@@ -56,30 +77,12 @@ def name_snapshot(key: Digest) -> str:
     return SNAPSHOT + key.removeprefix("sha256:")[:32]
 
 
-def describe_snapshot(layer: str, key: Digest, since: int) -> str:
-    """Return a snapshot's description.
-
-    :param since: when the oldest layer in it was built.
-    """
-    return f"{layer}\n{KEY}{key}\n{SINCE}{since}"
-
-
-def describe_guest(image: str, opened_by: str, run_id: str = "") -> str:
+def describe_guest(image: str, opened_by: str, run_id: str = "", used: int = 0) -> str:
     """Return the description of a guest that keeps an image's layers, in the hands of a build or of nobody."""
     told = "its snapshots are finished layers, from which builds go on; `goldsmith cache` lists and removes them"
+    last = [f"{USED}{used}"] if used else []
     mark = [render_mark(run_id)] if run_id else []
-    return "\n".join([f"{OWNER}{image}", told, f"{OPENED_BY}{opened_by}", *mark])
-
-
-def find_owner(description: str) -> str:
-    """Return the image whose layers a guest keeps; empty where it keeps none."""
-    lines = description.splitlines()
-    return lines[0].removeprefix(OWNER) if lines and lines[0].startswith(OWNER) else ""
-
-
-def _find_key(description: str) -> str:
-    found = [line.removeprefix(OPENED_BY) for line in description.splitlines() if line.startswith(OPENED_BY)]
-    return found[0] if found else ""
+    return "\n".join([render_owner(image), told, f"{OPENED_BY}{opened_by}", *last, *mark])
 
 
 def list_cache(site: Site) -> list[CacheGuest]:
@@ -95,9 +98,29 @@ def _read_guest(site: Site, vmid: int) -> CacheGuest | None:
         checkpoints = tuple(_list_checkpoints(site, vmid))
     except ApiFailed:  # it has just gone
         return None
-    owner = find_owner(config.description)
-    opened_by = _find_key(config.description)
-    return CacheGuest(vmid, owner, checkpoints, _is_in_use(config), opened_by) if owner else None
+    told = config.description
+    owner = find_owner(told)
+    disk = config.rootfs.volume if config.rootfs is not None else ""
+    if not owner:
+        return None
+    return CacheGuest(
+        vmid, owner, checkpoints, _is_in_use(config), find_line(told, OPENED_BY), parse_time(told, USED), disk
+    )
+
+
+def measure_guests(site: Site, guests: Sequence[CacheGuest]) -> list[CacheGuest]:
+    """Return guests with the bytes that each takes, as the storage lists its disks.
+
+    What a snapshot takes of its own no answer of the API tells (PVE 8.4). So a guest counts with its disks: what is
+    used of them where the storage says so (directories, btrfs), else their whole size (ZFS, LVM-thin, Ceph).
+    """
+    storages = {guest.disk.partition(":")[0] for guest in guests if guest.disk}
+    volumes = [volume for storage in storages for volume in site.node.storage.list_content(storage, "rootdir")]
+    taken = {
+        guest.vmid: sum(volume.used or volume.size for volume in volumes if volume.vmid == guest.vmid)
+        for guest in guests
+    }
+    return [replace(guest, size=taken[guest.vmid]) for guest in guests]
 
 
 def _is_in_use(config: ContainerConfig) -> bool:
@@ -106,11 +129,9 @@ def _is_in_use(config: ContainerConfig) -> bool:
 
 def _list_checkpoints(site: Site, vmid: int) -> Iterator[Checkpoint]:
     for snapshot in site.node.guests.list_snapshots(vmid):
-        layer, *rest = snapshot.description.splitlines() or [""]
-        key = next((line.removeprefix(KEY) for line in rest if line.startswith(KEY)), "")
-        since = next((line.removeprefix(SINCE) for line in rest if line.startswith(SINCE)), "")
-        if snapshot.name.startswith(SNAPSHOT) and key and since.isdecimal():
-            yield Checkpoint(layer, Digest(key), vmid, snapshot.name, snapshot.time, int(since))
+        found = parse_layer(snapshot.description, snapshot.time)
+        if snapshot.name.startswith(SNAPSHOT) and found is not None:
+            yield Checkpoint(**vars(found), vmid=vmid, snapshot=snapshot.name)
 
 
 def claim_guest(site: Site, vmid: int, run_id: str) -> bool:
@@ -120,7 +141,8 @@ def claim_guest(site: Site, vmid: int, run_id: str) -> bool:
         owner = find_owner(config.description)
         if not owner or _is_in_use(config):
             return False
-        changes = {"description": describe_guest(owner, _find_key(config.description), run_id)}
+        used = parse_time(config.description, USED)
+        changes = {"description": describe_guest(owner, find_line(config.description, OPENED_BY), run_id, used)}
         site.node.guests.set_config(vmid, changes, digest=config.digest)
     except ApiFailed:
         return False
@@ -132,7 +154,8 @@ def release_guest(site: Site, vmid: int) -> None:
     if site.node.guests.get_status(vmid).running:
         site.node.tasks.wait(site.node.guests.stop(vmid))
     config = site.node.guests.get_config(vmid)
-    given_back = describe_guest(find_owner(config.description), _find_key(config.description))
+    owner, opened_by = find_owner(config.description), find_line(config.description, OPENED_BY)
+    given_back = describe_guest(owner, opened_by, used=int(time.time()))
     site.node.guests.set_config(vmid, {"description": given_back}, digest=config.digest)
 
 
@@ -158,7 +181,10 @@ def drop_guest(site: Site, vmid: int) -> None:
     site.node.tasks.wait(site.node.guests.destroy(vmid, force=True, purge=True))
 
 
-def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: int) -> None:
-    """Make a snapshot of a stopped guest in which a layer has just been finished."""
-    described = describe_snapshot(layer, key, since)
+def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: Sequence[int]) -> None:
+    """Make a snapshot of a stopped guest in which a layer has just been finished.
+
+    :param since: when each of the layers in it was built.
+    """
+    described = describe_layer(layer, key, since)
     site.node.tasks.wait(site.node.guests.create_snapshot(vmid, name_snapshot(key), description=described))

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class LayerKey:
     installs_packages: bool = False
     refresh_after: int | None = None
     """Seconds."""
+    since: int | None = None
+    """When it was built, in seconds since 1970, of a version's layers where that is recorded."""
 
 
 def make_keys(stages: Sequence[Stage], base: Digest, secret: bytes) -> tuple[LayerKey, ...]:
@@ -164,17 +166,30 @@ def ensure_secret(image: Image) -> bytes:
     return bytes.fromhex(file.read_text(encoding="ascii").strip())
 
 
-def describe_keys(keys: Iterable[LayerKey]) -> JsonValue:
-    """Return keys as they are recorded with a version."""
-    return [{"name": key.name, "key": key.key, "inputs": dict(key.inputs)} for key in keys]
+def describe_keys(keys: Sequence[LayerKey], since: Sequence[int]) -> JsonValue:
+    """Return keys as they are recorded with a version.
+
+    :param since: when each of the layers was built, in seconds since 1970.
+    """
+    return [
+        {"name": key.name, "key": key.key, "inputs": dict(key.inputs), "since": built}
+        for key, built in zip(keys, since, strict=True)
+    ]
 
 
 def parse_keys(value: Any) -> tuple[LayerKey, ...]:
     """Parse what `describe_keys` has rendered; nothing where there is nothing, or a later goldsmith has written it."""
     try:
-        return tuple(LayerKey(str(one["name"]), Digest(one["key"]), dict(one["inputs"])) for one in value)
+        return tuple(
+            LayerKey(str(one["name"]), Digest(one["key"]), dict(one["inputs"]), since=_parse_since(one))
+            for one in value
+        )
     except (TypeError, KeyError, ValueError):
         return ()
+
+
+def _parse_since(value: Mapping[str, Any]) -> int | None:
+    return int(value["since"]) if "since" in value else None
 
 
 def compare_inputs(now: LayerKey, before: LayerKey | None) -> list[str]:

@@ -13,6 +13,7 @@ from goldsmith.base.digest import Digest
 from goldsmith.base.errors import VersionNotFound
 from goldsmith.base.files import write_atomic
 from goldsmith.build.base import get_base_version, is_version
+from goldsmith.build.cache.archives import list_archives
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
 from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
@@ -46,12 +47,13 @@ def read_layering(
         stages=stages,
         keys=keys,
         cache=tuple(list_cache(site)),
+        archives=tuple(list_archives(site)),
         opened_by=key.fingerprint,
         before=before,
         current=current if is_same else None,
         now=time.time(),
         refresh=refresh,
-        keeps=storage.type in CAN_SNAPSHOT,
+        keeps="snapshots" if storage.type in CAN_SNAPSHOT else "archives",
     )
 
 

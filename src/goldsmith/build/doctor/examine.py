@@ -11,7 +11,7 @@ from goldsmith.base.units import render_bytes
 from goldsmith.build.base import is_version
 from goldsmith.build.doctor.needs import Need, Work, list_needs
 from goldsmith.build.doctor.role import render_commands
-from goldsmith.build.facts import POOL, Site, choose_dump_storage, find_base_storage, note_answering, read_guest_facts
+from goldsmith.build.facts import Site, choose_dump_storage, find_base_storage, note_answering, read_guest_facts
 from goldsmith.build.plan import choose_disk
 from goldsmith.definition.image import Image
 from goldsmith.pve.client import PveVersion, parse_version
@@ -46,11 +46,12 @@ class Examination:
         variables, vmid = self.image.variables, self.image.variables.temp_vmid
         return Work(
             node=self.site.node.name,
-            vmids=POOL if vmid is None else range(vmid, vmid + 1),
+            vmids=self.image.vmids if vmid is None else range(vmid, vmid + 1),
             disk_storage=choose_disk(self.image).storage,
             template_storage=variables.proxmox_storage,
             dump_storage=self._choose_dump_storage(),
-            bridge=self.site.bridge,
+            bridge=variables.temp_bridge or self.site.bridge,
+            pool=variables.proxmox_pool or "",
         )
 
     def _choose_dump_storage(self) -> str:
@@ -155,26 +156,27 @@ def _judge_storage(name: str, contents: dict[str, str], examination: Examination
 
 def check_bridge(examination: Examination) -> Iterator[Finding]:
     """Look for the bridge that guests are connected to."""
-    site = examination.site
-    bridges = site.node.list_bridges()
-    if site.bridge in bridges:
-        yield Finding("network", "ok", f"bridge {site.bridge}")
+    bridges, wanted = examination.site.node.list_bridges(), examination.describe_work().bridge
+    if wanted in bridges:
+        yield Finding("network", "ok", f"bridge {wanted}")
     elif bridges:
-        yield Finding("network", "error", f"there is no bridge {site.bridge}", f"there is: {', '.join(bridges)}")
+        yield Finding("network", "error", f"there is no bridge {wanted}", f"there is: {', '.join(bridges)}")
     else:
-        yield Finding("network", "warning", f"whether there is a bridge {site.bridge} cannot be seen")
+        yield Finding("network", "warning", f"whether there is a bridge {wanted} cannot be seen")
 
 
 def check_address(examination: Examination) -> Iterator[Finding]:
     """Look whether vmid and address of temporary guests are free."""
     image, site = examination.image, examination.site
-    facts, vmid, address = read_guest_facts(site), image.variables.temp_vmid, image.variables.temp_ip_address
+    facts, vmid, address = read_guest_facts(site), image.variables.temp_vmid, image.fixed_address
     if vmid is not None and vmid in facts.vmids:
         yield Finding("vmid", "error", f"temp_vmid {vmid} belongs to another guest", "choose another, or leave it out")
-    elif vmid is None and facts.vmids.issuperset(POOL):
-        yield Finding("vmid", "error", f"none from {POOL.start} to {POOL.stop - 1} is free", "set temp_vmid")
+    elif vmid is None and facts.vmids.issuperset(image.vmids):
+        yield Finding(
+            "vmid", "error", f"none from {image.vmids.start} to {image.vmids.stop - 1} is free", "set temp_vmid"
+        )
     else:
-        yield Finding("vmid", "ok", f"{vmid or next(free for free in POOL if free not in facts.vmids)} is free")
+        yield Finding("vmid", "ok", f"{vmid or next(free for free in image.vmids if free not in facts.vmids)} is free")
     if address is not None and address.ip in note_answering(facts, address).addresses:
         yield Finding("address", "error", f"somebody has temp_ip_address {address.ip} already", "choose another")
     elif address is not None:

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 
 from goldsmith.base.errors import BootFailed, GoldsmithError, GuestUnready, NodeUnreachable, ShellFailed, TaskFailed
-from goldsmith.build.guest import TempGuest
+from goldsmith.build.guest import TempGuest, learn_address
 from goldsmith.build.journal import get_tags, render_mark
 from goldsmith.build.traces import LATE_SECONDS, remove_guest
 from goldsmith.build.trial.context import Trial, TrialGuest
@@ -15,7 +15,7 @@ from goldsmith.build.trial.evidence import read_evidence
 from goldsmith.build.trial.plan import MEMORY
 from goldsmith.pve.answers import Upid
 from goldsmith.pve.containers import ContainerSpec
-from goldsmith.pve.properties import Mount, Net
+from goldsmith.pve.properties import Mount
 from goldsmith.pve.shell import Shell
 from goldsmith.verify.settle import Settled, wait_settled
 
@@ -61,12 +61,13 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
         vmid=vmid,
         ostemplate=trial.volid,
         rootfs=Mount(f"{plan.disk.storage}:{plan.disk_gib:g}"),
-        nets=(Net(bridge=plan.bridge, ip=str(address), gateway=str(plan.gateway)),),
+        nets=(plan.link.connect(vmid, address),),
         hostname=plan.hostname,
         memory=MEMORY,
         features={"nesting": "1"},
         ssh_public_keys=(trial.key,),
         tags=get_tags(kind),
+        pool=plan.image.variables.proxmox_pool or "",
         description=f"{purpose}; it goes when that is done\n{render_mark(trial.journal.run_id)}",
     )
 
@@ -90,6 +91,7 @@ def await_guest(trial: Trial, one: TrialGuest, start: Upid, since: float, stack:
     """
     try:
         trial.site.node.tasks.wait(start, trial.hear("start"))
+        one.guest = learn_address(one.guest, trial.site.node, BOOT_TIMEOUT)
         shell = stack.enter_context(open_entrance(trial.plan.image, trial.site, one.guest, BOOT_TIMEOUT))
     except (TaskFailed, GuestUnready) as error:
         raise _explain(trial, one, error) from error

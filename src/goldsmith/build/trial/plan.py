@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.build.facts import GuestFacts
-from goldsmith.build.plan import NOTHING_RESERVED, choose_disk, choose_gateway, choose_hostname, choose_places
+from goldsmith.build.link import Link, choose_link
+from goldsmith.build.plan import NOTHING_RESERVED, choose_disk, choose_hostname, choose_places
 from goldsmith.build.steps import Place
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
@@ -43,8 +43,7 @@ class TrialPlan:
     """The user's own tests: what shares a guest, and what needs one alone."""
     hostname: str
     disk: DiskSize
-    bridge: str
-    gateway: IPv4Address
+    link: Link
 
     @property
     def compared(self) -> int:
@@ -86,10 +85,9 @@ def plan_trial(
         version=version,
         node=facts.node,
         places=choose_places(image, facts, reserved, None),
-        at_once=1 if image.variables.temp_ip_address is not None else at_once,
+        at_once=1 if image.fixed_address is not None else at_once,
         groups=tuple(groups),
         hostname=choose_hostname(image).removesuffix("-build") + "-test",
         disk=choose_disk(image),
-        bridge=facts.bridge,
-        gateway=choose_gateway(image, facts),
+        link=choose_link(image, facts),
     )

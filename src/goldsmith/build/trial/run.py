@@ -166,7 +166,7 @@ def prepare_trial(subject: Subject, around: Surrounding, *, at_once: int) -> Tri
     """
     image, site = subject.image, subject.site
     sweep_orphans(site, around.state, around.events.about(str(subject.version)))
-    facts = note_answering(read_guest_facts(site), image.variables.temp_ip_address)
+    facts = note_answering(read_guest_facts(site), image.fixed_address)
     return plan_trial(image, subject.version, facts, subject.groups, at_once=at_once, reserved=around.reserved)
 
 

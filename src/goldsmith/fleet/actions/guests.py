@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from goldsmith.base.errors import ApiFailed, FleetError, GuestUnready, NotOurs
-from goldsmith.build.facts import POOL
 from goldsmith.build.templates import Bringing, ensure_version
+from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
 from goldsmith.fleet.goals import (
     HOLDER,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import Digest
-from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
+from goldsmith.build.cache.archives import CacheArchive
+from goldsmith.build.cache.choose import Layering, Start, choose_kept, choose_start, explain_layer, is_current
 from goldsmith.build.cache.guests import CacheGuest, Checkpoint
 from goldsmith.build.cache.keys import LayerKey
 from goldsmith.provision.play import Play
@@ -32,11 +33,23 @@ def make_layering(*cache: CacheGuest, keys: tuple[LayerKey, ...] = KEYS, **value
     return Layering(**{"stages": stages, "keys": keys, "cache": cache, "opened_by": "me", "now": NOW, **values})
 
 
-def make_guest(vmid: int, *layers: str, image: str = "golden", since: float = NOW - 10, **values: Any) -> CacheGuest:
-    found = tuple(
-        Checkpoint(name, Digest(f"sha256:{name}"), vmid, f"layer-{name}", int(since), int(since)) for name in layers
+def make_checkpoint(vmid: int, name: str, *since: float) -> Checkpoint:
+    built = tuple(map(int, since))
+    return Checkpoint(
+        layer=name, key=Digest(f"sha256:{name}"), made=max(built), since=built, vmid=vmid, snapshot=f"layer-{name}"
     )
+
+
+def make_guest(vmid: int, *layers: str, image: str = "golden", since: float = NOW - 10, **values: Any) -> CacheGuest:
+    found = tuple(make_checkpoint(vmid, name, since) for name in layers)
     return CacheGuest(vmid, image, found, **{"opened_by": "me", **values})
+
+
+def make_archive(name: str, *since: float, image: str = "golden", **values: Any) -> CacheArchive:
+    built = tuple(map(int, since or [NOW - 10]))
+    key = Digest(f"sha256:{name}")
+    given = {"layer": name, "key": key, "made": max(built), "since": built, "opened_by": "me", "size": 1}
+    return CacheArchive(**{**given, "volid": f"local:backup/{name}", "image": image, **values})
 
 
 def make_version(made: float) -> Version:
@@ -44,13 +57,22 @@ def make_version(made: float) -> Version:
     return Version("golden", "20260101.1", Digest("sha256:v"), datetime.fromtimestamp(made, UTC), 1, (), config)
 
 
-def choose(layering: Layering, *, keep: bool = False) -> tuple[int, int | None, bool]:
-    start = choose_start("golden", layering, keep=keep)
-    return start.done, start.checkpoint.vmid if start.checkpoint else None, start.is_own
+Chosen = tuple[int, int | str | None, bool]
+
+
+def choose(layering: Layering, *, keep: bool = False, wanted: int | None = None) -> Chosen:
+    """How many layers are done, in which guest or archive, and whether the build goes on in that itself."""
+    start = choose_start("golden", layering, keep=keep, wanted=wanted)
+    match start.checkpoint:
+        case Checkpoint(vmid=vmid):
+            return start.done, vmid, start.is_own
+        case CacheArchive(volid=volid):
+            return start.done, volid, start.is_own
+    return start.done, None, start.is_own
 
 
 NOTHING = (0, None, False)
-TABLE: dict[str, tuple[list[CacheGuest], tuple[int, int | None, bool]]] = {
+TABLE: dict[str, tuple[list[CacheGuest], Chosen]] = {
     "nothing is kept": ([], NOTHING),
     "own": ([make_guest(900, "packages", "web")], (2, 900, True)),
     "all are there": ([make_guest(900, *NAMES)], (3, 900, True)),
@@ -58,8 +80,8 @@ TABLE: dict[str, tuple[list[CacheGuest], tuple[int, int | None, bool]]] = {
     "own before another's": (
         [make_guest(901, "packages", "web", image="other"), make_guest(900, "packages", "web")], (2, 900, True),
     ),
-    "own of less before another's of more": (
-        [make_guest(901, "packages", "web", image="other"), make_guest(900, "packages")], (1, 900, True),
+    "another's of more before own of less": (
+        [make_guest(900, "packages"), make_guest(901, "packages", "web", image="other")], (2, 901, False),
     ),
     "the deepest of own": ([make_guest(900, "packages"), make_guest(901, "packages", "web")], (2, 901, True)),
     "the deepest of others": (
@@ -135,10 +157,25 @@ def test_packages_become_old(age: float, done: int) -> None:
 
 def test_a_later_layer_is_as_old_as_the_oldest_in_it() -> None:
     """The second was finished today, upon packages of ten days ago."""
-    packages, web = make_guest(900, "packages", "web", since=NOW - 10 * DAY).checkpoints
-    guest = CacheGuest(900, "golden", (packages, replace(web, made=int(NOW))), opened_by="me")
+    found = (make_checkpoint(900, "packages", NOW - 10 * DAY), make_checkpoint(900, "web", NOW - 10 * DAY, NOW))
+    guest = CacheGuest(900, "golden", found, opened_by="me")
     keys = with_key(0, installs_packages=True, refresh_after=7 * DAY)
     assert choose(make_layering(guest, keys=keys)) == NOTHING
+
+
+def test_a_layer_is_not_old_because_one_before_it_is() -> None:
+    """Packages of today upon a role of a month ago: only the packages become old."""
+    guest = CacheGuest(900, "golden", (make_checkpoint(900, "web", NOW - 30 * DAY, NOW - DAY),), opened_by="me")
+    keys = with_key(1, installs_packages=True, refresh_after=7 * DAY)
+    assert choose(make_layering(guest, keys=keys)) == (2, 900, True)
+    assert choose_start("golden", make_layering(guest, keys=keys)).since == (NOW - 30 * DAY, NOW - DAY)
+
+
+def test_of_what_an_older_goldsmith_kept_only_the_oldest_time_is_known() -> None:
+    guest = CacheGuest(900, "golden", (make_checkpoint(900, "web", NOW - 30 * DAY),), opened_by="me")
+    assert choose(make_layering(guest, keys=with_key(1, refresh_after=7 * DAY))) == NOTHING
+    start = choose_start("golden", make_layering(guest))
+    assert start.since == (NOW - 30 * DAY, NOW - 30 * DAY)
 
 
 def test_a_version_is_as_old_as_the_layer_that_it_was_built_on() -> None:
@@ -149,10 +186,104 @@ def test_a_version_is_as_old_as_the_layer_that_it_was_built_on() -> None:
     assert is_current(make_layering(replace(kept, image="other"), keys=keys, current=make_version(NOW)))
 
 
+def test_a_version_says_itself_when_its_layers_were_built() -> None:
+    """However young the version is, and wherever it was copied: nothing of its layers is kept any more."""
+    keys = with_key(0, installs_packages=True, refresh_after=7 * DAY)
+    old = tuple(replace(key, since=int(NOW - 10 * DAY)) for key in keys)
+    young = tuple(replace(key, since=int(NOW - DAY)) for key in keys)
+    made_today, made_long_ago = make_version(NOW), make_version(NOW - 30 * DAY)
+    assert not is_current(make_layering(keys=keys, before=old, current=made_today))
+    assert is_current(make_layering(keys=keys, before=young, current=made_today))
+    assert is_current(make_layering(keys=keys, before=young, current=made_long_ago))
+    assert explain_layer(make_layering(keys=keys, before=old), 0, Start()) == "its packages are older than 1 weeks"
+
+
 def test_a_fresh_copy_is_taken_where_ones_own_is_old() -> None:
     keys = with_key(0, refresh_after=DAY)
     old, fresh = make_guest(900, "packages", since=NOW - 2 * DAY), make_guest(901, "packages", image="other")
     assert choose(make_layering(old, fresh, keys=keys)) == (1, 901, False)
+
+
+WEB = make_archive("web")
+ARCHIVES: dict[str, tuple[list[CacheGuest], list[CacheArchive], Chosen]] = {
+    "an archive": ([], [WEB], (2, WEB.volid, False)),
+    "another image's": ([], [make_archive("web", image="other")], (2, WEB.volid, False)),
+    "the deepest": ([], [make_archive("packages"), WEB], (2, WEB.volid, False)),
+    "of another machine": ([], [make_archive("web", opened_by="them")], NOTHING),
+    "unknown": ([], [make_archive("other")], NOTHING),
+    "used by others at the same time": ([], [make_archive("web", users=(("0123", 1),))], (2, WEB.volid, False)),
+    "deeper than own": ([make_guest(900, "packages")], [WEB], (2, WEB.volid, False)),
+    "as deep as own": ([make_guest(900, "web")], [WEB], (2, 900, True)),
+    "as deep as another's guest": ([make_guest(900, "web", image="other")], [WEB], (2, 900, False)),
+    "less deep than own": ([make_guest(900, *NAMES)], [WEB], (3, 900, True)),
+}
+
+
+@pytest.mark.parametrize("case", ARCHIVES)
+def test_archives_are_gone_on_from_like_guests(case: str) -> None:
+    guests, archives, wanted = ARCHIVES[case]
+    assert choose(make_layering(*guests, archives=tuple(archives))) == wanted
+
+
+def test_it_is_told_where_a_layer_is_kept() -> None:
+    places = {
+        "on the node": make_layering(make_guest(900, "web")),
+        "on the node, of guest 901": make_layering(make_guest(901, "web", image="other")),
+        "in local:backup/web": make_layering(archives=(WEB,)),
+    }
+    for place, layering in places.items():
+        start = choose_start("golden", layering)
+        told = f"nothing has changed; it is kept {place}"
+        assert [explain_layer(layering, index, start) for index in (0, 1)] == [told, told]
+
+
+def test_of_an_archive_it_counts_when_each_layer_was_built() -> None:
+    keys = with_key(1, refresh_after=DAY)
+    old, fresh = make_archive("web", NOW, NOW - 2 * DAY), make_archive("web", NOW - 9 * DAY, NOW, volid="l:backup/f")
+    assert choose(make_layering(keys=keys, archives=(old, fresh))) == (2, "l:backup/f", False)
+    assert choose(make_layering(keys=keys, archives=(old,))) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("image", "keep", "chosen"),
+    [("golden", False, (2, 900, True)), ("golden", True, NOTHING), ("other", False, NOTHING)],
+)
+def test_a_guest_that_has_the_wanted_vmid_makes_room_unless_the_build_goes_on_in_it(
+    image: str, keep: bool, chosen: Chosen
+) -> None:
+    """Nothing may be taken as done that is in a guest which is removed first."""
+    layering = make_layering(make_guest(900, "packages", "web", image=image))
+    assert choose(layering, keep=keep, wanted=900) == chosen
+    assert choose(layering, keep=keep, wanted=950) == (2, 900, False)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "packages", "outside", "kept"),
+    [
+        ("snapshots", [], None, (0, 1, 2, 3)),
+        ("snapshots", [], 2, (0, 1)),
+        ("snapshots", [], 0, ()),
+        ("archives", [], None, (3,)),
+        ("archives", [0], None, (0, 3)),
+        ("archives", [0, 2], None, (2, 3)),
+        ("archives", [3], None, (3,)),
+        ("archives", [4], None, (3,)),
+        ("archives", [0, 2], 2, (0, 1)),
+        ("archives", [0], 0, ()),
+    ],
+)
+def test_which_layers_are_kept(keeps: Any, packages: list[int], outside: int | None, kept: tuple[int, ...]) -> None:
+    keys = tuple(
+        LayerKey(f"l{n}", Digest(f"sha256:{n}"), {}, outside="the network" if n == outside else "") for n in range(5)
+    )
+    layering = make_layering(keys=keys, keeps=keeps)
+    stages = tuple(replace(stage, installs_packages=n in packages) for n, stage in enumerate(layering.stages))
+    assert choose_kept(replace(layering, stages=stages)) == kept
+
+
+def test_no_layer_is_kept_of_a_single_one() -> None:
+    assert choose_kept(make_layering(keys=KEYS[:1])) == ()
+    assert choose_kept(make_layering(keys=KEYS[:1], keeps="archives")) == ()
 
 
 def test_a_layer_says_what_has_changed() -> None:
@@ -190,13 +321,25 @@ GUESTS = st.lists(
             lambda layers: replace(
                 guest,
                 checkpoints=tuple(
-                    Checkpoint(name, Digest(f"sha256:{name}"), guest.vmid, name, 0, int(NOW) - 5 * DAY)
+                    make_checkpoint(guest.vmid, name, NOW - 5 * DAY, *([NOW - 2 * DAY] * NAMES.index(name)))
+                    if name in NAMES
+                    else make_checkpoint(guest.vmid, name, NOW)
                     for name in layers
                 ),
             )
         )
     ),
     max_size=6,
+)
+SINCE = st.lists(st.integers(int(NOW) - 10 * DAY, int(NOW)), min_size=1, max_size=3)
+MADE_ARCHIVES = st.lists(
+    st.builds(
+        lambda name, since, owner: make_archive(name, *since, opened_by=owner),
+        st.sampled_from([*NAMES, "other"]),
+        SINCE,
+        st.sampled_from(["me", "them"]),
+    ),
+    max_size=4,
 )
 CHANGES = st.fixed_dictionaries(
     {
@@ -207,23 +350,29 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@given(GUESTS, st.tuples(CHANGES, CHANGES, CHANGES), st.booleans(), st.booleans())
+@given(GUESTS, MADE_ARCHIVES, st.tuples(CHANGES, CHANGES, CHANGES), st.booleans(), st.booleans())
 def test_nothing_stale_is_ever_gone_on_from(
-    guests: list[CacheGuest], changes: tuple[dict[str, Any], ...], refresh: bool, keep: bool
+    guests: list[CacheGuest],
+    archives: list[CacheArchive],
+    changes: tuple[dict[str, Any], ...],
+    refresh: bool,
+    keep: bool,
 ) -> None:
     keys = tuple(replace(key, **change) for key, change in zip(KEYS, changes, strict=True))
-    layering = make_layering(*guests, keys=keys, refresh=refresh)
+    layering = make_layering(*guests, archives=tuple(archives), keys=keys, refresh=refresh)
     start = choose_start("golden", layering, keep=keep)
     assert (start.done == 0) == (start.checkpoint is None)
     if start.checkpoint is None:
         return
-    owners = [
-        guest for guest in guests if start.checkpoint in guest.checkpoints and guest.vmid == start.checkpoint.vmid
-    ]
-    assert any(not guest.in_use and guest.opened_by == "me" for guest in owners)
+    if isinstance(start.checkpoint, CacheArchive):
+        assert start.checkpoint.opened_by == "me"
+    else:
+        owners = [guest for guest in guests if start.checkpoint in guest.checkpoints]
+        assert any(not guest.in_use and guest.opened_by == "me" for guest in owners)
     assert start.checkpoint.key == keys[start.done - 1].key
     assert not (keep and start.is_own)
-    for key in keys[: start.done]:
+    assert len(start.since) == start.done
+    for key, since in zip(keys[: start.done], start.since, strict=True):
         assert not key.outside
         assert not (refresh and key.installs_packages)
-        assert key.refresh_after is None or NOW - start.checkpoint.since <= key.refresh_after
+        assert key.refresh_after is None or NOW - since <= key.refresh_after

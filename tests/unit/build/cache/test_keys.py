@@ -377,7 +377,7 @@ def test_a_secret_counts_and_cannot_be_guessed_from_the_record(project: Project)
     mine, theirs = (make_keys(stages, Digest("x"), secret)[1].inputs for secret in (b"mine", b"theirs"))
     secrets = {*(f"variable {name}" for name in names), f"file {IMAGE}/files/api_token"}
     assert {name for name in mine if mine[name] != theirs[name]} - {"the layer before"} == secrets
-    assert "hush" not in json.dumps(describe_keys(project.keys()))
+    assert "hush" not in json.dumps(describe_keys(project.keys(), [1] * len(stages)))
     for name, value in (("word", Secret("other")), ("db_password", "other"), ("users", [{"password": "other"}])):
         assert project.find_first_changed(partial(project.variables.update, {name: value})) == 1
 
@@ -387,7 +387,18 @@ def test_a_reason_never_shows_a_secret(project: Project) -> None:
     project.variables = {"word": Secret("/{{ lookup('pipe', 'hush') }}")}
     key = project.keys()[1]
     assert key.outside
-    assert "hush" not in key.outside + json.dumps(describe_keys([key]))
+    assert "hush" not in key.outside + json.dumps(describe_keys([key], [1]))
+
+
+def test_a_record_says_when_each_layer_was_built(project: Project) -> None:
+    keys = project.keys()
+    since = list(range(len(keys)))
+    recorded = describe_keys(keys, since)
+    assert isinstance(recorded, list)
+    assert [key.since for key in parse_keys(recorded)] == since
+    older = json.loads(json.dumps(recorded).replace('"since"', '"later"'))
+    assert [key.since for key in parse_keys(older)] == [None] * len(keys)
+    assert parse_keys([{**older[0], "since": "yesterday"}]) == ()
 
 
 # Neither file nor variable
@@ -406,7 +417,7 @@ def test_base_tools_strategy_and_revision_are_in_every_key(project: Project, mon
 
 def test_another_version_of_a_tool_is_told(project: Project) -> None:
     key = project.keys()[0]
-    before = parse_keys(describe_keys([key]))[0]
+    before = parse_keys(describe_keys([key], [1]))[0]
     inputs = {**before.inputs, "tool ansible-core": "1.0"}
     told = compare_inputs(key, type(key)(key.name, key.key, inputs))
     assert told == [f"tool ansible-core: 1.0 became {key.inputs['tool ansible-core']}"]

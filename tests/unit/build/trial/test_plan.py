@@ -11,10 +11,10 @@ from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import digest_bytes
 from goldsmith.base.errors import DefinitionError, NotOurs
-from goldsmith.build.facts import POOL
 from goldsmith.build.steps import CreateGuest
 from goldsmith.build.trial.plan import MEMORY, MIB, judge_capacity, plan_trial
 from goldsmith.definition.hosts import Reserved
+from goldsmith.definition.image import POOL
 from goldsmith.pve.client import NodeState
 from goldsmith.verify.tests import TestGroup
 from tests.unit.build.making import make_facts, make_image
@@ -54,7 +54,11 @@ def test_a_test_guest_has_the_disk_and_gateway_of_a_build_guest_and_a_name_of_it
     image = make_image(temp_disk_size="fast:4.5", temp_gateway="10.86.0.9")
     plan = plan_trial(image, VERSION, make_facts(), GROUPS, at_once=2)
     created = next(step for step in plan_one(image, make_facts()).steps if isinstance(step, CreateGuest))
-    assert (plan.disk.storage, plan.disk_gib, plan.gateway) == (created.storage, created.disk, IPv4Address("10.86.0.9"))
+    assert (plan.disk.storage, plan.disk_gib, plan.link.gateway) == (
+        created.storage,
+        created.disk,
+        IPv4Address("10.86.0.9"),
+    )
     assert plan.hostname == "golden-test"
 
 
