@@ -158,6 +158,20 @@ class Yard:
         stored = get_from(self.places, f"{server.variables.image}:{tag}")
         return stored.repository, stored.version
 
+    def find_version(self, reference: str) -> Version:
+        """Return a stored version by `NAME:TAG`."""
+        return get_from(self.places, reference).version
+
+    def find_before(self, server: Server, tag: str) -> str | None:
+        """Return the tag of the newest version of a server's image that is older than another one."""
+        versions = [
+            version for place in self.places for version in place.repository.list_versions(server.variables.image)
+        ]
+        older = sorted(
+            (version for version in versions if _order(version.tag) < _order(tag)), key=lambda one: _order(one.tag)
+        )
+        return older[-1].tag if older else None
+
     def find_signers(self, server: Server) -> Path | None:
         """Return who may sign a server's versions, where its image wants a signature."""
         for place in self.places:
@@ -171,3 +185,9 @@ class Yard:
         roles = (Role.CURRENT, Role.NEXT, Role.HOLDER, Role.PREVIOUS)
         found = next((guest for role in roles if (guest := guests.find(server.hostname, role))), None)
         return self.find_site(server, found.node if found is not None else "")
+
+
+def _order(tag: str) -> tuple[int, int]:
+    """Order versions by day and number."""
+    day, _, number = tag.partition(".")
+    return (int(day), int(number or 0)) if day.isdecimal() else (0, 0)

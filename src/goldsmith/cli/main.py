@@ -49,6 +49,27 @@ COMMANDS = {
         "goldsmith.cli.doctor:doctor", "Say what the node of an image lacks, before anything is built there."
     ),
     "variables": Lazy("goldsmith.cli.variables:variables", "Say what the variables of vars.yml mean."),
+    "plan": Lazy("goldsmith.cli.plan:plan", "Compare what is declared, stored and running: one line for each server."),
+    "status": Lazy(
+        "goldsmith.cli.plan:status",
+        "Show the fleet at a glance: what runs where, how old it is, what it should be, what is kept for a rollback.",
+    ),
+    "deploy": Lazy(
+        "goldsmith.cli.deploy:deploy",
+        "Do what `goldsmith plan` shows: make, replace and reconfigure servers, one after another.",
+    ),
+    "rebuild": Lazy(
+        "goldsmith.cli.deploy:rebuild", "Replace servers, also where they run the version that they should."
+    ),
+    "rollback": Lazy("goldsmith.cli.recovery:rollback", "Bring the version before back, with the data as it is now."),
+    "resume": Lazy(
+        "goldsmith.cli.recovery:resume_command",
+        "Finish replacements that were interrupted, whichever machine had begun them.",
+    ),
+    "abort": Lazy(
+        "goldsmith.cli.recovery:abort_command",
+        "Undo replacements that were interrupted: the servers are what they were before, with their data.",
+    ),
     "images": Lazy(
         "goldsmith.cli.images:images", "List, compare, promote, copy and remove the versions that were built."
     ),

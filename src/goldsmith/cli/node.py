@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
@@ -13,6 +12,7 @@ from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import UsageError
 from goldsmith.base.findings import is_well
 from goldsmith.base.units import render_bytes
+from goldsmith.cli.consent import check_consent
 from goldsmith.cli.findings import describe_finding, render_finding
 from goldsmith.cli.node_users import keep_node, remove_node, stop_node
 from goldsmith.cli.options import Group, Settings, pass_settings
@@ -116,17 +116,6 @@ def remove(settings: Settings, yes: bool, force: bool) -> None:
         say_document({"removed": str(chosen.state)})
     else:
         say(f"the embedded node on {chosen.state} is removed")
-
-
-def check_consent(question: str) -> None:
-    """Ask before data is destroyed.
-
-    :raises UsageError: the answer is no, or nobody is there to give one.
-    """
-    if not sys.stdin.isatty():
-        raise UsageError("this destroys data and nobody can be asked", hint="--yes is the answer")
-    if not click.confirm(question, err=True):
-        raise UsageError("nothing was removed")
 
 
 def _count(number: int) -> str:

@@ -13,7 +13,7 @@ from goldsmith.artifacts.retention import Prune, Pruned, PrunePolicy, measure_pr
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import UsageError
 from goldsmith.base.units import render_bytes
-from goldsmith.cli.node import check_consent
+from goldsmith.cli.consent import check_consent
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.signals import catch_signals

@@ -1,0 +1,198 @@
+"""`goldsmith deploy` and `goldsmith rebuild`: servers get what the inventory says, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+import click
+
+from goldsmith.base.digest import JsonValue
+from goldsmith.base.errors import FleetError, GoldsmithError
+from goldsmith.base.events import Events, Notice
+from goldsmith.cli.consent import check_consent
+from goldsmith.cli.fleet import Chosen, Yard
+from goldsmith.cli.options import Command, Settings, pass_settings
+from goldsmith.cli.output import say, say_document, tell
+from goldsmith.cli.plan import explain, render_plan
+from goldsmith.cli.project import state_directory
+from goldsmith.cli.terminal import open_events
+from goldsmith.fleet.goals import list_goals
+from goldsmith.fleet.marks import Record
+from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
+from goldsmith.fleet.reconfigure import reconfigure
+from goldsmith.fleet.run import Replaced, Surrounding, Wishes, begin_record, replace_server
+
+OPTIONS = (
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option("--check", is_flag=True, help="Only show what would be done, goal by goal."),
+    click.option("--canary", is_flag=True, help="Only the first server; the rest stays as it is."),
+    click.option("--untested", is_flag=True, help="Also versions that have not passed their tests."),
+    click.option("--adopt", is_flag=True, help="Also guests that goldsmith has not made."),
+    click.option(
+        "--discard", multiple=True, metavar="PATH", help="Data at PATH, which the inventory does not declare, may go."
+    ),
+)
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def deploy_options(function: F) -> F:
+    """Add the options of commands that replace servers."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """How servers are replaced, as the command line says."""
+
+    wishes: Wishes
+    yes: bool
+    check: bool
+    canary: bool
+    again: bool
+    """Whether also those are replaced that run what they should."""
+
+
+@click.command(cls=Command)
+@click.argument("servers", nargs=-1, metavar="[SERVER]...")
+@deploy_options
+@pass_settings
+def deploy(
+    settings: Settings, servers: tuple[str, ...], yes: bool, check: bool, canary: bool, untested: bool, adopt: bool,
+    discard: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Do what `goldsmith plan` shows: make, replace and reconfigure servers, one after another.
+
+    Before a server with data is replaced, it is backed up, and the backup is read back. The new guest is made beside
+    the old one, gets its address and its data, and is checked; where a check fails, the old one comes back by itself.
+    The first failure ends the command, and the servers after it stay as they are.
+    """
+    wishes = Wishes(adopt=adopt, untested=untested, discard=frozenset(discard))
+    deploy_servers(settings, servers, Ways(wishes=wishes, yes=yes, check=check, canary=canary, again=False))
+
+
+@click.command(cls=Command)
+@click.argument("servers", nargs=-1, required=True, metavar="SERVER...")
+@deploy_options
+@pass_settings
+def rebuild(
+    settings: Settings, servers: tuple[str, ...], yes: bool, check: bool, canary: bool, untested: bool, adopt: bool,
+    discard: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Replace servers, also where they run the version that they should."""
+    wishes = Wishes(adopt=adopt, untested=untested, discard=frozenset(discard))
+    deploy_servers(settings, servers, Ways(wishes=wishes, yes=yes, check=check, canary=canary, again=True))
+
+
+def deploy_servers(settings: Settings, names: Sequence[str], ways: Ways) -> None:
+    """Make, replace and reconfigure servers."""
+    with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
+        yard = Yard(settings, stack, events)
+        planned, _, chosen = yard.plan(names, again=ways.again)
+        work = [one for one in planned.servers if one.is_deployable]
+        work = work[:1] if ways.canary else work
+        if ways.check:
+            show(planned, work, chosen, yard)
+            return
+        check_possible(planned)
+        if work and not ways.yes:
+            ask(work)
+        done = list(do(work, chosen, yard, ways.wishes))
+    report(done, settings)
+
+
+def check_possible(planned: FleetPlan) -> None:
+    """Refuse to begin while a person has to decide on something.
+
+    :raises FleetError: a server is blocked, or a replacement was interrupted.
+    """
+    stuck = [one for one in planned.servers if one.action in (Action.BLOCKED, Action.RESUME)]
+    if stuck:
+        lines = "\n".join(f"{one.server.name}: {one.reason}" for one in stuck)
+        raise FleetError(f"{stuck[0].server.name}: {stuck[0].reason}", detail=lines if len(stuck) > 1 else "")
+
+
+def ask(work: Sequence[ServerPlan]) -> None:
+    """Ask before servers are replaced.
+
+    :raises UsageError: the answer is no, or nobody is there to give one.
+    """
+    lines = [f"  {one.server.name}: {one.action}, {one.reason}" for one in work]
+    check_consent("\n".join([*lines, f"Replace or change {len(work)} server{'s' if len(work) > 1 else ''}?"]))
+
+
+def do(work: Sequence[ServerPlan], chosen: dict[str, Chosen], yard: Yard, wishes: Wishes) -> Iterator[Replaced]:
+    """Do it for one server after another."""
+    for number, one in enumerate(work, start=1):
+        try:
+            replaced = do_one(one, chosen[one.server.name], yard, wishes)
+        except GoldsmithError:
+            for rest in work[number:]:
+                yard.events.emit(Notice(message=f"{rest.server.name} stays as it is", level="warning"))
+            raise
+        if replaced is not None:
+            yield replaced
+
+
+def do_one(one: ServerPlan, chosen: Chosen, yard: Yard, wishes: Wishes) -> Replaced | None:
+    """Make, replace or reconfigure one server; None where only its settings were changed."""
+    site = yard.find_site(one.server, one.guest.node if one.guest is not None else "")
+    if one.action is Action.RECONFIGURE and one.guest is not None:
+        made = reconfigure(one.server, one.guest, site)
+        what = f"{one.server.name} has what the inventory says" + (f"; made: {', '.join(made)}" if made else "")
+        yard.events.emit(Notice(message=what))
+        return None
+    if chosen.stored is None:
+        raise FleetError(f"{one.server.name}: {chosen.wanted.fault}")
+    around = make_surrounding(yard, yard.events, wishes, one)
+    return replace_server(one, site, chosen.stored.repository, chosen.stored.version, around)
+
+
+def make_surrounding(yard: Yard, events: Events, wishes: Wishes, one: ServerPlan) -> Surrounding:
+    """Return what replacements of this command share."""
+    return Surrounding(
+        state=state_directory(),
+        inventory=yard.inventory,
+        events=events,
+        wishes=wishes,
+        signers_file=yard.find_signers(one.server),
+    )
+
+
+def show(planned: FleetPlan, work: Sequence[ServerPlan], chosen: dict[str, Chosen], yard: Yard) -> None:
+    """Show what would be done, goal by goal."""
+    changes = {one.server.name: yard.list_changes(one, chosen[one.server.name]) for one in planned.servers}
+    parts = [render_plan(planned, changes)]
+    for one in work:
+        if one.action is not Action.RECONFIGURE:
+            site = yard.find_site(one.server, one.guest.node if one.guest is not None else "")
+            parts.append(render_goals(one, begin_record(one, site, "")))
+    say("\n\n".join(parts))
+    tell("nothing was changed")
+
+
+def render_goals(one: ServerPlan, record: Record) -> str:
+    """Render the goals of one server."""
+    goals = list_goals(record, one.server)
+    width = max(len(goal.title) for goal in goals)
+    lines = [f"  {number:>2}  {goal.title:<{width}}  {goal.reason}".rstrip() for number, goal in enumerate(goals, 1)]
+    return "\n".join([f"{one.server.name}: {one.action}, {explain(one, ())}", *lines])
+
+
+def report(done: Sequence[Replaced], settings: Settings) -> None:
+    """Say what was done."""
+    if settings.json:
+        servers: list[JsonValue] = [
+            {"server": one.server, "version": one.version, "was": one.was, "vmid": one.vmid, "outage": one.outage}
+            for one in done
+        ]
+        say_document({"replaced": servers})
+        return
+    for one in done:
+        say(f"{one.server} {one.version}")
+    if not done:
+        tell("no server was replaced")
