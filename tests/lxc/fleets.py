@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from goldsmith.artifacts.repository import Repository, Version, open_repository
 from goldsmith.base.events import Event, Events, StepStarted
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
+from goldsmith.fleet.drift import Drift, find_drift
 from goldsmith.fleet.facts import Guests, read_guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted, plan_server
 from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_server, resume, roll_back
+from goldsmith.fleet.specification import list_data_paths
 from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.client import open_pve
 from tests.lxc.images import Workshop
@@ -136,6 +139,18 @@ class Lab:
         assert found is not None, name
         shell = AttachShell(name, self.site.shell, self.site.lxc_path, found.vmid)
         return shell.run(["sh", "-c", command]).stdout.strip()
+
+    def find_drift(self, name: str) -> Drift:
+        """Compare the guest that is the server now with its version."""
+        server = self.server(name)
+        found = self.guests().find(server.hostname, Role.CURRENT)
+        assert found is not None, name
+        shell = AttachShell(name, self.site.shell, self.site.lxc_path, found.vmid)
+        version = self.repository.get_version(found.labels.version)
+        record = self.repository.read_record(version)
+        begun = time.monotonic()
+        drift = find_drift(name, shell, self.repository, version, record, map(str, list_data_paths(server)))
+        return replace(drift, seconds=time.monotonic() - begun)
 
     def list_guests(self) -> Mapping[int, str]:
         """Return the server guests that there are: role and whether they run."""

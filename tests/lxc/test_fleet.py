@@ -99,3 +99,30 @@ def test_a_version_that_fails_its_checks_is_undone(lab: Lab, one: Version, two: 
     assert lab.list_guests() == {first.vmid: "goldsmith-server running"}
     assert len(lab.list_volumes()) == 1
     assert lab.plan("db1", one).action is Action.NOTHING
+
+
+def test_drift_is_told_and_nothing_else(lab: Lab, one: Version) -> None:
+    lab.declare("web1", **DATA)
+    lab.deploy("web1", one)
+    clean = lab.find_drift("web1")
+    print("drift scan:", clean.seconds)
+    assert clean.files == ()
+    assert clean.is_clean
+    lab.run(
+        "web1",
+        "echo changed >> /etc/golden; chmod 4755 /usr/bin/od; chown 33 /etc/issue; useradd backdoor;"
+        "mkdir /opt/kit; echo x > /opt/kit/a; rm /usr/bin/yes; systemctl mask cron.service 2>/dev/null;"
+        "echo data > /srv/data/word; echo log > /var/log/new; dpkg --remove --force-all nano >/dev/null 2>&1 || true",
+    )
+    found = lab.find_drift("web1")
+    files = {one.path: one.what for one in found.files}
+    assert files["etc/golden"] == ("content",)
+    assert files["usr/bin/od"] == ("mode",)
+    assert files["etc/issue"] == ("owner",)
+    assert files["opt/kit"] == ("added",)
+    assert "opt/kit/a" not in files
+    assert files["usr/bin/yes"] == ("removed",)
+    assert "+ user backdoor" in found.accounts
+    assert "etc/systemd/system/cron.service" in {one.path for one in found.units}
+    assert not [path for path in files if path.startswith(("srv/data", "var/log"))]
+    assert ("nano" in {change.name for change in found.packages}) or "usr/bin/nano" not in files

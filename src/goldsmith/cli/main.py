@@ -70,6 +70,11 @@ COMMANDS = {
         "goldsmith.cli.recovery:abort_command",
         "Undo replacements that were interrupted: the servers are what they were before, with their data.",
     ),
+    "drift": Lazy(
+        "goldsmith.cli.drift:drift",
+        "Say what differs in running servers from the versions that they were made from: files, packages, accounts, "
+        "units.",
+    ),
     "images": Lazy(
         "goldsmith.cli.images:images", "List, compare, promote, copy and remove the versions that were built."
     ),
