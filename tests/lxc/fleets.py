@@ -15,6 +15,7 @@ from goldsmith.artifacts.repository import Repository, Version, open_repository
 from goldsmith.base.events import Event, Events, StepStarted
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
+from goldsmith.fleet.backups import Drilled, back_up_server, drill
 from goldsmith.fleet.drift import Drift, find_drift
 from goldsmith.fleet.facts import Guests, read_guests
 from goldsmith.fleet.interrupted import find_interrupted
@@ -139,6 +140,17 @@ class Lab:
         assert found is not None, name
         shell = AttachShell(name, self.site.shell, self.site.lxc_path, found.vmid)
         return shell.run(["sh", "-c", command]).stdout.strip()
+
+    def back_up(self, name: str) -> None:
+        """Back a server up; a second later the next backup has another name."""
+        server = self.server(name)
+        guest = self.guests().find(server.hostname, Role.CURRENT)
+        assert guest is not None
+        back_up_server(server, guest, self.site, Events(self.told.append))
+        time.sleep(1.1)
+
+    def drill(self, name: str) -> Drilled:
+        return drill(self.server(name), self.site, self.workshop.state, self.folder, Events(self.told.append))
 
     def find_drift(self, name: str) -> Drift:
         """Compare the guest that is the server now with its version."""

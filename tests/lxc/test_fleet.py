@@ -8,6 +8,7 @@ import pytest
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import RolledBack
+from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.fleet.plan import Action
 from tests.lxc.fleets import Lab
 from tests.lxc.guests import RunningNode
@@ -126,3 +127,25 @@ def test_drift_is_told_and_nothing_else(lab: Lab, one: Version) -> None:
     assert "etc/systemd/system/cron.service" in {one.path for one in found.units}
     assert not [path for path in files if path.startswith(("srv/data", "var/log"))]
     assert ("nano" in {change.name for change in found.packages}) or "usr/bin/nano" not in files
+
+
+def test_backups_are_made_kept_and_tried_out(lab: Lab, one: Version) -> None:
+    lab.declare("db1", checks=[{"command": "grep -q precious /srv/data/word"}, {"port": 22}], **DATA)
+    lab.hosts["db1"]["checks"], checks = [], lab.hosts["db1"]["checks"]
+    lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    lab.hosts["db1"]["checks"] = checks
+    for _ in range(3):
+        lab.back_up("db1")
+    kept = list_backups(lab.server("db1"), lab.site)
+    assert len(kept) == 2, "keep: {last: 2}"
+    tried = lab.drill("db1")
+    assert (tried.fault, tried.volid) == ("", kept[0].volid)
+    assert find_drill(list_backups(lab.server("db1"), lab.site)).endswith(" passed")
+    lab.run("db1", "echo other > /srv/data/word")
+    lab.back_up("db1")
+    failed = lab.drill("db1")
+    assert "grep -q precious" in failed.fault
+    assert len(lab.list_guests()) == 1
+    assert [guest for guest in lab.site.pve.list_guests() if "goldsmith-test" in guest.tags] == []
+    assert lab.run("db1", "cat /srv/data/word") == "other"

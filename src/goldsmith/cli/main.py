@@ -70,6 +70,11 @@ COMMANDS = {
         "goldsmith.cli.recovery:abort_command",
         "Undo replacements that were interrupted: the servers are what they were before, with their data.",
     ),
+    "backup": Lazy("goldsmith.cli.backup:backup", "Back up servers as the inventory says, and read the backups back."),
+    "drill": Lazy(
+        "goldsmith.cli.backup:drill_command",
+        "Try backups out: restore the newest one into a guest that is cut off from its network, check it, remove it.",
+    ),
     "drift": Lazy(
         "goldsmith.cli.drift:drift",
         "Say what differs in running servers from the versions that they were made from: files, packages, accounts, "

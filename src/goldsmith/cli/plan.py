@@ -17,6 +17,7 @@ from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
+from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.marks import Role
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
@@ -129,14 +130,15 @@ def find_age(version: str, yard: Yard) -> str | None:
 
 
 def find_last_backup(one: ServerPlan, yard: Yard) -> str | None:
-    """Return when the newest backup of a server's guest was made."""
-    backup = one.server.variables.backup
-    if backup is None or one.guest is None:
+    """Return when the newest backup of a server was made, and when one was tried out last."""
+    if one.server.variables.backup is None or one.guest is None:
         return None
-    site = yard.find_site(one.server, one.guest.node)
-    made = [volume.created for volume in site.node.storage.list_content(backup.storage, "backup")
-            if one.server.name in volume.notes]  # fmt: skip
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(max(made))) if made else None
+    backups = list_backups(one.server, yard.find_site(one.server, one.guest.node))
+    if not backups:
+        return "never"
+    drilled = find_drill(backups)
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backups[0].created))
+    return f"{made}, drill {drilled}" if drilled else made
 
 
 def find_note(one: ServerPlan, yard: Yard) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from goldsmith.definition.fleet import Server
+from goldsmith.definition.values import DHCP
 from goldsmith.fleet.marks import Record
 
 
@@ -213,7 +214,7 @@ def _create(record: Record, server: Server) -> tuple[Goal, ...]:
 def _swap(record: Record, server: Server) -> tuple[Goal, ...]:
     before = _begin(record, server)
     made = GuestMade(reason="beside the old one, with the same address and MAC, its link down")
-    if record.data or server.variables.data:
+    if record.data or server.variables.data or server.variables.address == DHCP:  # no lease is got while cut off
         switch: tuple[Goal, ...] = (
             Stopped(which=OLD, reason="its data is at rest from here on"),
             DataAt(which=NEW, reason="its volumes are renamed, not copied"),

@@ -22,31 +22,12 @@ from goldsmith.pve.properties import Mount, render_tags
 
 
 @dataclass
-class Work:
-    """One replacement on its way. `record` is what is written down on the node."""
+class Handling:
+    """A server's guests in our hands. Whatever is done to one is done after its description was read."""
 
     server: Server
     site: Site
-    record: Record
-    repository: Repository
-    version: Version
-    journal: Journal
-    undo: Undo
     events: Events
-    inventory: Path
-    """The folder of the inventory: test files are relative to it."""
-    candidates: tuple[int, ...] = ()
-    """Vmids that the new guest may have, best first."""
-    untested: bool = False
-    """Whether a version that has not passed its tests may be used: said explicitly."""
-    signers_file: Path | None = None
-    """Who may sign versions, where a signature is required."""
-    adopt: bool = False
-    """Whether a guest that goldsmith has not made may be replaced."""
-    discard: frozenset[str] = frozenset()
-    """Paths of data that the inventory does not declare, and that may be lost: said explicitly."""
-    seen: dict[str, float] = field(default_factory=dict)
-    """Moments (seconds, monotonic) that the outage is told by."""
 
     def hear(self, source: str) -> Callable[[str], None]:
         """Return what passes the lines of a log on as events."""
@@ -78,6 +59,48 @@ class Work:
         """Tell whether a guest is this server's: its description says so."""
         return find_server(config.description) == self.server.name
 
+    def shell(self, vmid: int) -> AttachShell:
+        """Return root's shell in one of the server's guests, through its node."""
+        return AttachShell(self.server.name, self.site.shell, self.site.lxc_path, vmid)
+
+    def set(self, vmid: int, changes: Mapping[str, Parameter], digest: str = "") -> None:
+        """Change a guest's configuration."""
+        self.site.node.guests.set_config(vmid, changes, digest=digest)
+
+    def is_running(self, vmid: int) -> bool:
+        """Tell whether a guest runs."""
+        return self.site.node.guests.get_status(vmid).running
+
+    def list_data(self, vmid: int) -> dict[str, tuple[str, Mount]]:
+        """Return a guest's mount points by path: key and mount."""
+        config = self.find(vmid)
+        return {} if config is None else {mount.path: (key, mount) for key, mount in config.mounts.items()}
+
+
+@dataclass
+class Work(Handling):
+    """One replacement on its way. `record` is what is written down on the node."""
+
+    record: Record
+    repository: Repository
+    version: Version
+    journal: Journal
+    undo: Undo
+    inventory: Path
+    """The folder of the inventory: test files are relative to it."""
+    candidates: tuple[int, ...] = ()
+    """Vmids that the new guest may have, best first."""
+    untested: bool = False
+    """Whether a version that has not passed its tests may be used: said explicitly."""
+    signers_file: Path | None = None
+    """Who may sign versions, where a signature is required."""
+    adopt: bool = False
+    """Whether a guest that goldsmith has not made may be replaced."""
+    discard: frozenset[str] = frozenset()
+    """Paths of data that the inventory does not declare, and that may be lost: said explicitly."""
+    seen: dict[str, float] = field(default_factory=dict)
+    """Moments (seconds, monotonic) that the outage is told by."""
+
     def find_guest(self, which: str) -> int:
         """Return the vmid of one of the replacement's guests; 0 where it is not there.
 
@@ -102,18 +125,6 @@ class Work:
             what = f"{self.server.name}: {NAMES[which]} is not there"
             raise NotOurs(what, hint="goldsmith plan says how things are")
         return vmid
-
-    def shell(self, vmid: int) -> AttachShell:
-        """Return root's shell in one of the server's guests, through its node."""
-        return AttachShell(self.server.name, self.site.shell, self.site.lxc_path, vmid)
-
-    def set(self, vmid: int, changes: Mapping[str, Parameter], digest: str = "") -> None:
-        """Change a guest's configuration."""
-        self.site.node.guests.set_config(vmid, changes, digest=digest)
-
-    def is_running(self, vmid: int) -> bool:
-        """Tell whether a guest runs."""
-        return self.site.node.guests.get_status(vmid).running
 
     def note(self, **changes: object) -> None:
         """Write down on the node how far the replacement has come: on each of its guests that is there."""
@@ -162,8 +173,3 @@ class Work:
         if whose != self.server.name and not (self.adopt and not whose):
             what = f"is {whose}'s" if whose else "was not made by goldsmith"
             raise NotOurs(f"guest {self.record.old} {what}: it is not touched", hint="--adopt takes it over")
-
-    def list_data(self, vmid: int) -> dict[str, tuple[str, Mount]]:
-        """Return a guest's mount points by path: key and mount."""
-        config = self.find(vmid)
-        return {} if config is None else {mount.path: (key, mount) for key, mount in config.mounts.items()}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
 from goldsmith.definition.mounts import BackupPlan, BindMount
 from goldsmith.fleet.goals import BackedUp
 from goldsmith.fleet.marks import Role, describe
-from goldsmith.fleet.work import Work
+from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.backup import Backup
 from goldsmith.pve.properties import Mount, parse_mount, render_mount
 
@@ -33,26 +35,29 @@ def ensure_backup(goal: BackedUp, work: Work) -> str:
         raise BackupFailed(f"{work.server.name}: there is no backup storage", hint="set backup in the inventory")
     if not work.find_guest("old"):
         raise BackupFailed(f"{work.server.name}: guest {goal.vmid} is not there, and neither is its backup")
-    backup = back_up(work, goal.vmid, plan)
+    record = replace(work.record, old=goal.vmid)
+    notes = describe(work.server.name, work.record.was, Role.PREVIOUS, record)
+    backup = back_up(work, goal.vmid, plan, notes, {path for path, _ in work.record.data})
     work.note(backup=backup.volid)
     return backup.volid
 
 
-def back_up(work: Work, vmid: int, plan: BackupPlan) -> Backup:
+def back_up(work: Handling, vmid: int, plan: BackupPlan, notes: str, paths: Set[str]) -> Backup:
     """Make a backup of a guest and read it back.
 
+    :param paths: where the declared volumes are mounted that the guest has.
     :raises BackupFailed: it was not made, or something is missing in it.
     """
     try:
         include_data(work, vmid)
         run_hook(work, vmid, plan.before, "before")
         try:
-            backup = _dump(work, vmid, plan)
+            backup = _dump(work, vmid, plan, notes)
             back_up_binds(work)
         finally:
             with suppress(ShellFailed):
                 run_hook(work, vmid, plan.after, "after")
-        prove(work, backup)
+        prove(work, backup, paths)
     except BackupFailed:
         raise
     except PveError as error:
@@ -62,7 +67,7 @@ def back_up(work: Work, vmid: int, plan: BackupPlan) -> Backup:
     return backup
 
 
-def include_data(work: Work, vmid: int) -> None:
+def include_data(work: Handling, vmid: int) -> None:
     """Have each volume in backups that is to be in them: Proxmox leaves mount points out that do not say `backup=1`."""
     wanted = {str(volume.path) for volume in work.server.variables.volumes if volume.backup}
     for path, (key, mount) in work.list_data(vmid).items():
@@ -70,7 +75,7 @@ def include_data(work: Work, vmid: int) -> None:
             work.set(vmid, {key: render_mount(replace(mount, backup=True))})
 
 
-def run_hook(work: Work, vmid: int, command: str, which: str) -> None:
+def run_hook(work: Handling, vmid: int, command: str, which: str) -> None:
     """Run a command of the operator's in a guest."""
     if not command or not work.is_running(vmid):
         return
@@ -82,22 +87,21 @@ def run_hook(work: Work, vmid: int, command: str, which: str) -> None:
         ) from error
 
 
-def _dump(work: Work, vmid: int, plan: BackupPlan) -> Backup:
+def _dump(work: Handling, vmid: int, plan: BackupPlan, notes: str) -> Backup:
     guests = work.site.node.guests
     mode = plan.mode or ("snapshot" if guests.has_feature(vmid, "snapshot") else "stop")
-    described = describe(work.server.name, work.record.was, Role.PREVIOUS, replace(work.record, old=vmid))
     return work.site.node.backups.create(
-        vmid, storage=plan.storage, mode=mode, notes=described, protected=True, on_line=work.hear("vzdump")
+        vmid, storage=plan.storage, mode=mode, notes=notes, protected=True, on_line=work.hear("vzdump")
     )
 
 
-def prove(work: Work, backup: Backup) -> None:
+def prove(work: Handling, backup: Backup, paths: Set[str]) -> None:
     """Prove that all data is in an archive, by what vzdump says, by the configuration in it, and by reading it.
 
     :raises BackupFailed: something is missing, or it cannot be read.
     """
     wanted = {str(volume.path) for volume in work.server.variables.volumes if volume.backup}
-    wanted &= {path for path, _ in work.record.data} or wanted
+    wanted &= paths
     said = {found["path"] for line in backup.log if (found := INCLUDED.search(line))}
     held = {mount.path for mount in list_archived(work, backup.volid) if mount.backup}
     if missing := sorted(wanted - (said & held)):
@@ -105,13 +109,13 @@ def prove(work: Work, backup: Backup) -> None:
     read_back(work, backup, sorted(wanted))
 
 
-def list_archived(work: Work, volid: str) -> list[Mount]:
+def list_archived(work: Handling, volid: str) -> list[Mount]:
     """Return the mount points of the guest in an archive, as the configuration in it has them."""
     lines = work.site.node.backups.read_config(volid).splitlines()
     return [parse_mount(line.partition(": ")[2]) for line in lines if re.match(r"mp\d+: ", line)]
 
 
-def read_back(work: Work, backup: Backup, paths: list[str]) -> None:
+def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:
     """Read a whole archive on the node, and find the data in it. On a Proxmox Backup Server that verifies itself.
 
     :raises BackupFailed: it is damaged, or a path is not in it.
@@ -129,7 +133,7 @@ def read_back(work: Work, backup: Backup, paths: list[str]) -> None:
         ) from error
 
 
-def back_up_binds(work: Work) -> None:
+def back_up_binds(work: Handling) -> None:
     """Back up the directories of the node that are mounted into the server, where that is configured.
 
     The program runs on the node; what opens its repository (a password file, a key) is in the node's own configuration.
@@ -141,8 +145,8 @@ def back_up_binds(work: Work) -> None:
             _back_up_bind(work, bind)
 
 
-def _back_up_bind(work: Work, bind: BindMount) -> None:
-    name = f"{work.server.name}-{work.record.run}"
+def _back_up_bind(work: Handling, bind: BindMount) -> None:
+    name = f"{work.server.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     argv = (
         ["restic", "--repo", bind.repository, "backup", "--tag", name, str(bind.source)]
         if bind.backup == "restic"

@@ -7,7 +7,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from goldsmith.artifacts.proof import check_proven
 from goldsmith.artifacts.repository import Repository, Version
@@ -21,7 +21,7 @@ from goldsmith.definition.values import DHCP
 from goldsmith.fleet.actions.data import check_data
 from goldsmith.fleet.goals import NEW, Checked, ChecksHold
 from goldsmith.fleet.specification import DEFAULT_DISK, list_data_paths
-from goldsmith.fleet.work import Work
+from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.target import DirectTarget
 from goldsmith.verify.outcome import State
 from goldsmith.verify.session import collect_groups, run_session
@@ -82,19 +82,19 @@ def ensure_checks(_goal: ChecksHold, work: Work) -> str:
     """
     vmid = work.find_guest(NEW) or work.record.new
     for check in work.server.variables.checks:
-        run_check(check, work, vmid)
+        if check.testinfra is not None:
+            run_tests(check.testinfra, work, vmid, inventory=work.inventory, logs=work.journal.directory)
+        else:
+            run_check(check, work, vmid)
     count = len(work.server.variables.checks)
     return f"{count} hold" if count else "none are declared"
 
 
-def run_check(check: Check, work: Work, vmid: int) -> None:
-    """Wait until one check holds.
+def run_check(check: Check, work: Handling, vmid: int) -> None:
+    """Wait until one check (of a port, a URL or a command) holds.
 
     :raises ChecksFailed: it does not in time.
     """
-    if check.testinfra is not None:
-        run_tests(check.testinfra, work, vmid)
-        return
     deadline = time.monotonic() + check.timeout
     while (fault := find_fault(check, work, vmid)) is not None:
         if time.monotonic() > deadline:
@@ -102,14 +102,14 @@ def run_check(check: Check, work: Work, vmid: int) -> None:
         time.sleep(PAUSE)
 
 
-def find_fault(check: Check, work: Work, vmid: int) -> str | None:
+def find_fault(check: Check, work: Handling, vmid: int) -> str | None:
     """Look once whether a check holds; return why it does not."""
     if check.port:
         return find_port_fault(find_address(work, vmid), check.port)
     return find_url_fault(check.url) if check.url else _find_command_fault(check.command, work, vmid)
 
 
-def find_address(work: Work, vmid: int) -> str:
+def find_address(work: Handling, vmid: int) -> str:
     """Return where the server is reached; with DHCP, what its node tells.
 
     :raises ChecksFailed: it has no address.
@@ -143,7 +143,7 @@ def find_url_fault(url: str) -> str | None:
         return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
-def _find_command_fault(command: str, work: Work, vmid: int) -> str | None:
+def _find_command_fault(command: str, work: Handling, vmid: int) -> str | None:
     try:
         done = work.shell(vmid).run(["sh", "-c", command], timeout=ANSWER_TIMEOUT * 6, check=False)
     except (PveError, ShellFailed) as error:
@@ -152,17 +152,17 @@ def _find_command_fault(command: str, work: Work, vmid: int) -> str | None:
     return None if done.returncode == 0 else f"code {done.returncode}{f': {said[-1]}' if said else ''}"
 
 
-def run_tests(file: PurePosixPath, work: Work, vmid: int) -> None:
+def run_tests(file: PurePosixPath, work: Handling, vmid: int, *, inventory: Path, logs: Path) -> None:
     """Run a file of testinfra tests in the server, through its node.
 
     :raises ChecksFailed: one of them fails.
     """
-    path = work.inventory / file
+    path = inventory / file
     tests = UserTests(path.parent)
     target = DirectTarget(work.server.hostname, "", vmid, work.site.shell, work.site.lxc_path)
     failed: list[str] = []
     for group in collect_groups(tests):
-        log = work.journal.directory / f"{path.stem}.log"
+        log = logs / f"{path.stem}.log"
         outcomes = run_session(tests, group, target, events=work.events, log=log)
         failed += [f"{one.name}: {one.message}" for one in outcomes
                    if one.state is State.FAILED and one.name.startswith(path.name)]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -29,7 +30,7 @@ from goldsmith.fleet.goals import (
 )
 from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, parse_record, render_labels
 from goldsmith.fleet.specification import list_settings, make_labels, specify
-from goldsmith.fleet.work import Work
+from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.door import Parameter
 from goldsmith.pve.guests import has_vmid_clash
@@ -40,6 +41,8 @@ CREATE_TIMEOUT, SHUTDOWN_TIMEOUT, BOOT_TIMEOUT, SETTLE_TIMEOUT = 900.0, 60, 120.
 """Seconds."""
 HOLDER_DISK = 0.5
 """GiB of a guest that never runs; Proxmox unpacks the template all the same."""
+NETWORK_UNIT = re.compile(r"(networking|ifup@.*|systemd-networkd-wait-online.*|NetworkManager-wait-online)\.service\Z")
+"""Units that fail where there is no network."""
 POLL = 0.05
 FIRST_VMID, LAST_VMID = 100, 999_999_999
 
@@ -132,9 +135,10 @@ def ensure_running(goal: Running, work: Work) -> str:
     return f"guest {vmid}: {settled}"
 
 
-def settle(work: Work, vmid: int) -> str:
+def settle(work: Handling, vmid: int, *, cut_off: bool = False) -> str:
     """Wait until a guest has settled; return how.
 
+    :param cut_off: whether its link is down on purpose: that its network does not come up is no fault then.
     :raises GuestUnready: it cannot be entered, or units have failed.
     """
     shell, deadline = work.shell(vmid), time.monotonic() + BOOT_TIMEOUT
@@ -143,7 +147,8 @@ def settle(work: Work, vmid: int) -> str:
             raise GuestUnready(f"{work.server.name}: guest {vmid} does not come up: {lacking}")
         time.sleep(POLL)
     settled = wait_settled(shell, timeout=SETTLE_TIMEOUT)
-    if not settled.is_well:
+    excused = cut_off and bool(settled.failed) and all(NETWORK_UNIT.match(unit.unit) for unit in settled.failed)
+    if not settled.is_well and not excused:
         raise GuestUnready(
             f"{work.server.name}: guest {vmid} has come up {settled.describe()}", detail=settled.render_evidence()
         )
