@@ -17,6 +17,7 @@ from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
 from goldsmith.fleet.backups import Drilled, back_up_server, drill
 from goldsmith.fleet.drift import Drift, find_drift
+from goldsmith.fleet.expiry import list_expired, remove_expired
 from goldsmith.fleet.facts import Guests, read_guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
@@ -140,6 +141,13 @@ class Lab:
         assert found is not None, name
         shell = AttachShell(name, self.site.shell, self.site.lxc_path, found.vmid)
         return shell.run(["sh", "-c", command]).stdout.strip()
+
+    def expire(self, name: str, days: int) -> list[int]:
+        """Remove the guests that would be kept no longer in some days."""
+        expired = list_expired(self.server(name), self.guests(), self.site, time.time() + days * 86400)
+        for one in expired:
+            remove_expired(one, self.site, Events(self.told.append))
+        return [one.vmid for one in expired]
 
     def back_up(self, name: str) -> None:
         """Back a server up; a second later the next backup has another name."""

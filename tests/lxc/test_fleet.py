@@ -65,6 +65,10 @@ def test_a_server_without_data_is_made_and_swapped(lab: Lab, one: Version, two: 
     print("outage without data:", second.outage)
     assert second.outage < 3, "0.3 s on a quiet machine"
     assert lab.plan("web1", two).action is Action.NOTHING
+    lab.deploy("web1", one)
+    assert lab.expire("web1", days=1) == [first.vmid], "only the last one before is kept"
+    assert lab.expire("web1", days=8) == [second.vmid], "and for seven days"
+    assert list(lab.list_guests().values()) == ["goldsmith-server running"]
 
 
 @pytest.mark.parametrize("strategy", ["swap", "recreate"])

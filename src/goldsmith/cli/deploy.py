@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.plan import explain, render_plan
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.terminal import open_events
+from goldsmith.fleet.expiry import list_expired, remove_expired
 from goldsmith.fleet.goals import list_goals
 from goldsmith.fleet.marks import Record
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
@@ -102,7 +104,20 @@ def deploy_servers(settings: Settings, names: Sequence[str], ways: Ways) -> None
         if work and not ways.yes:
             ask(work)
         done = list(do(work, chosen, yard, ways.wishes))
+        expire(yard, names)
     report(done, settings)
+
+
+def expire(yard: Yard, names: Sequence[str]) -> None:
+    """Remove the guests that were kept for a rollback and are kept no longer. One that owns data stays, and is told."""
+    servers = yard.fleet.select(names)
+    guests = yard.read_guests(servers)
+    for server in servers:
+        for expired in list_expired(server, guests, yard.find_site(server), time.time()):
+            try:
+                remove_expired(expired, yard.find_site(server, expired.node), yard.events)
+            except FleetError as error:
+                yard.events.emit(Notice(message=error.message, level="warning"))
 
 
 def check_possible(planned: FleetPlan) -> None:

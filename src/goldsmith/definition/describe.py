@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from goldsmith.base.files import write_atomic
-from goldsmith.definition.variables import KNOWN, SECRETS, Variables, accepted_form
+from goldsmith.definition.declare import accepted
+from goldsmith.definition.server import ServerVariables
+from goldsmith.definition.servers_intro import SERVERS_INTRODUCTION
+from goldsmith.definition.variables import KNOWN, SECRETS, Variables
 from goldsmith.definition.variables_intro import INTRODUCTION
 
-PAGE, SCHEMA = "variables.md", "vars.schema.json"
+PAGE, SERVERS_PAGE, SCHEMA = "variables.md", "servers.md", "vars.schema.json"
 REWRITE = "python -m goldsmith.definition.describe docs"
 TEMPLATE: Mapping[str, Any] = {"type": "string", "pattern": r"\{[{%]", "description": "a Jinja template"}
 """What an editor must accept for every variable."""
@@ -41,19 +46,19 @@ class VariableDescription:
     secret: bool
 
 
-def describe_variables() -> list[VariableDescription]:
-    """Return every known variable, in the order of the model."""
-    return [_describe(name) for name in KNOWN]
+def describe_variables(model: type[BaseModel] = Variables) -> list[VariableDescription]:
+    """Return every known variable of images (or of another model), in the order of the model."""
+    return [_describe(name, model) for name in model.model_fields]
 
 
-def _describe(name: str) -> VariableDescription:
-    field = Variables.model_fields[name]
+def _describe(name: str, model: type[BaseModel] = Variables) -> VariableDescription:
+    field = model.model_fields[name]
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     default = str(extra.get("otherwise") or ("" if field.default is None else f"`{_render_value(field.default)}`"))
     return VariableDescription(
         name=name,
         meaning=field.description or "",
-        accepted=accepted_form(name),
+        accepted=accepted(model, name),
         default=default or "none",
         examples=tuple(f"{name}: {_render_value(example)}" for example in field.examples or ()),
         secret=name in SECRETS,
@@ -96,10 +101,18 @@ def _render_property(name: str, made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_variables_page() -> str:
-    """Render the page about all variables (Markdown)."""
-    described = describe_variables()
+    """Render the page about all variables of images (Markdown)."""
+    return _render_page(INTRODUCTION, describe_variables())
+
+
+def render_servers_page() -> str:
+    """Render the page about all variables of servers (Markdown)."""
+    return _render_page(SERVERS_INTRODUCTION, describe_variables(ServerVariables))
+
+
+def _render_page(introduction: str, described: list[VariableDescription]) -> str:
     table = [f"| [{one.name}](#{one.name}) | {one.default} |" for one in described]
-    parts = [INTRODUCTION, "## All variables\n", "| variable | default |\n| --- | --- |\n" + "\n".join(table) + "\n"]
+    parts = [introduction, "## All variables\n", "| variable | default |\n| --- | --- |\n" + "\n".join(table) + "\n"]
     return "\n".join([*parts, *(_render_section(one) for one in described)])
 
 
@@ -118,8 +131,9 @@ def _render_section(one: VariableDescription) -> str:
 
 
 def write_descriptions(directory: Path) -> None:
-    """Write the page and the schema into a directory."""
+    """Write the pages and the schema into a directory."""
     write_atomic(directory / PAGE, render_variables_page())
+    write_atomic(directory / SERVERS_PAGE, render_servers_page())
     write_atomic(directory / SCHEMA, render_json_schema())
 
 

@@ -228,12 +228,6 @@ class ServerVariables(BaseModel):
     keep_old: KeptFor = declare(
         "How long the guest that was replaced is kept, stopped, for a rollback.", PERIOD_FORM, "7d", default=7 * DAY
     )
-    keep_host_keys: Truth = declare(
-        "Whether the SSH host keys of the server stay the same when it is replaced.",
-        "true or false",
-        True,
-        default=False,
-    )
 
     @property
     def fixed_address(self) -> IPv4Interface | None:

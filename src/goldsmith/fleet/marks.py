@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,7 +23,7 @@ from typing import Any
 from goldsmith.base.digest import JsonValue
 
 OURS = "goldsmith"
-SERVER_LINE, RECORD_LINE = "goldsmith server ", "goldsmith replacement "
+SERVER_LINE, RECORD_LINE, RETIRED_LINE = "goldsmith server ", "goldsmith replacement ", "goldsmith retired "
 REPLACING = "goldsmith-replacing"
 """The tag of a guest that is being replaced, besides its role."""
 VERSION = re.compile(r"(?P<image>.+)-(?P<tag>\d{8}\.[1-9]\d*)\Z")
@@ -135,6 +136,13 @@ def find_server(text: str) -> str:
     return next(lines, "")
 
 
+def find_retired(text: str) -> int | None:
+    """Return when a guest was replaced, in seconds since 1970; None where its description does not say."""
+    lines = (line.removeprefix(RETIRED_LINE) for line in text.splitlines() if line.startswith(RETIRED_LINE))
+    found = next(lines, "")
+    return int(found) if found.isdecimal() else None
+
+
 SENTENCES = {
     Role.CURRENT: "**{server}** runs from *{version}*. It is replaced as a whole, never changed by hand.",
     Role.NEXT: "This becomes **{server}**, from *{version}*, as soon as it has been looked at.",
@@ -150,6 +158,8 @@ def describe(
     date = f"{made or datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     told = SENTENCES[role].format(server=server, version=version, date=date)
     lines = [told, "", f"{SERVER_LINE}{server}"]
+    if role is Role.PREVIOUS:
+        lines.append(f"{RETIRED_LINE}{int(time.time())}")
     if record is not None:
         lines.append(RECORD_LINE + json.dumps(record.as_json(), sort_keys=True, separators=(",", ":")))
     return "\n".join(lines)

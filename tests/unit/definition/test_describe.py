@@ -14,9 +14,11 @@ from goldsmith.definition.describe import (
     REWRITE,
     describe_variables,
     render_json_schema,
+    render_servers_page,
     render_variables_page,
     write_descriptions,
 )
+from goldsmith.definition.server import ServerVariables
 from goldsmith.definition.source import parse_source
 from goldsmith.definition.variables import KNOWN, SECRETS, Variables
 
@@ -25,7 +27,8 @@ PROPERTIES: dict[str, Any] = json.loads(render_json_schema())["properties"]
 
 
 def test_the_committed_page_and_schema_are_up_to_date() -> None:
-    for name, made in {"variables.md": render_variables_page(), "vars.schema.json": render_json_schema()}.items():
+    pages = {"variables.md": render_variables_page(), "servers.md": render_servers_page()}
+    for name, made in {**pages, "vars.schema.json": render_json_schema()}.items():
         assert (DOCS / name).read_text() == made, f"docs/{name} is old; write it anew: {REWRITE}"
 
 
@@ -119,3 +122,11 @@ def test_the_schema_accepts_every_example_of_the_model() -> None:
 def test_no_secret_has_a_default() -> None:
     assert all(Variables.model_fields[name].default is None for name in SECRETS)
     assert Variables(template_password=Secret("geheim")).model_dump_json().count("geheim") == 0
+
+
+def test_every_variable_of_servers_is_described_in_full() -> None:
+    for one in describe_variables(ServerVariables):
+        assert one.meaning.endswith("."), one.name
+        assert one.accepted, one.name
+        assert one.examples, one.name
+        assert one.default, one.name

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 
 from goldsmith.base.errors import DataMissing, FleetError
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, Detached
 from goldsmith.fleet.specification import list_mounts, render_data
-from goldsmith.fleet.work import Work
+from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerConfig
 from goldsmith.pve.properties import Mount, render_mount
 
@@ -97,15 +98,16 @@ def make_missing(server: Server, site: Site, vmid: int) -> list[str]:
     return made
 
 
-def check_owns_nothing(work: Work, vmid: int) -> None:
+def check_owns_nothing(work: Handling, vmid: int, discard: Set[str]) -> None:
     """Check that destroying a guest destroys no data.
 
+    :param discard: paths that were said to be lost.
     :raises DataMissing: it owns a volume that is not its root disk and was not said to be lost.
     """
     config = work.get(vmid)
     owned = [f"{mount.path} ({mount.volume})" for mount in config.mounts.values()
-             if not mount.is_bind and mount.path not in work.discard]  # fmt: skip
-    owned += [f"{key} ({volume})" for key, volume in config.unused.items() if f"/{key}" not in work.discard]
+             if not mount.is_bind and mount.path not in discard]  # fmt: skip
+    owned += [f"{key} ({volume})" for key, volume in config.unused.items() if f"/{key}" not in discard]
     if owned:
         raise DataMissing(
             f"{work.server.name}: guest {vmid} still owns {', '.join(owned)}, and is not destroyed",

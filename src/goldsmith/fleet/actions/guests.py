@@ -199,7 +199,7 @@ def ensure_gone(goal: Gone, work: Work) -> str:
     if goal.which == OLD and not work.record.backup:
         raise FleetError(f"{work.server.name}: guest {vmid} has no backup, and is not destroyed")
     ensure_stopped(Stopped(which=goal.which), work)
-    check_owns_nothing(work, vmid)
+    check_owns_nothing(work, vmid, work.discard)
     remove(work, vmid)
     return f"guest {vmid}"
 
@@ -207,7 +207,7 @@ def ensure_gone(goal: Gone, work: Work) -> str:
 def remove(work: Work, vmid: int) -> None:
     """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
     work.get(vmid)
-    check_owns_nothing(work, vmid)
+    check_owns_nothing(work, vmid, work.discard)
     work.site.node.tasks.wait(work.site.node.guests.destroy(vmid, force=True, purge=vmid != work.record.old))
 
 
@@ -260,7 +260,7 @@ def put_back(_goal: Retired, work: Work) -> str:
     vmid = work.find_guest(NEW)
     if not vmid:
         return "it is so"
-    check_owns_nothing(work, vmid)
+    check_owns_nothing(work, vmid, work.discard)
     retire(work, vmid)
     return f"guest {vmid}"
 
