@@ -52,8 +52,10 @@ class LayeredWorkshop(Workshop):
     def ensure(self) -> None:
         """Have the layers kept, and an image of whose last layer no version was made."""
         self.describe(three=secrets.token_hex(4))
-        if self.list_kept() != list(self.kept) or self.count_done() != len(self.kept):
-            drop_layers(self.site)
+        kept, done = self.list_kept(), self.count_done()
+        if kept != list(self.kept) or done != len(self.kept):
+            if not done or len(kept) > len(self.kept):
+                drop_layers(self.site)
             self.build()
         self.describe(three=secrets.token_hex(4))
         self.told.clear()
