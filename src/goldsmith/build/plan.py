@@ -175,6 +175,8 @@ def _list_beginnings(
         yield ReuseGuest(
             layer=checkpoint.layer,
             vmid=checkpoint.vmid,
+            place=_place(image, facts, checkpoint.vmid, reserved),
+            link=choose_link(image, facts),
             snapshot=checkpoint.snapshot,
             reason=explain_layer(layering, start.done - 1, start),
         )

@@ -92,6 +92,9 @@ class ReuseGuest(Step):
     form = "go on from layer {layer}"
     layer: str
     vmid: int
+    place: Place | None
+    """Where it is to be now: what the image says may have changed. None: it stays where it was."""
+    link: Link
     snapshot: str
 
 

@@ -58,13 +58,14 @@ def reuse_guest(step: ReuseGuest, build: Build) -> str:
     _claim(step.vmid, build)
     build.has_guest = True
     site, config = build.site, build.site.node.guests.get_config(step.vmid)
-    net = config.nets.get("net0", Net())
-    take_guest(build, step.vmid, config.hostname, net.address)
+    place = step.place or Place(step.vmid, config.nets.get("net0", Net()).address)
+    take_guest(build, step.vmid, config.hostname, place.address)
     names = [snapshot.name for snapshot in site.node.guests.list_snapshots(step.vmid)]
     if step.snapshot not in names:
         raise GuestError(f"guest {step.vmid} has lost layer {step.layer}", hint="run the command again")
     cache.go_back(site, step.vmid, step.snapshot)
-    return f"guest {Place(step.vmid, net.address)}"
+    site.node.guests.set_config(step.vmid, {"net0": render_net(step.link.connect(place.vmid, place.address))})
+    return f"guest {place}"
 
 
 def _claim(vmid: int, build: Build) -> None:
