@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from goldsmith.artifacts.repository import Version
-from goldsmith.base.errors import RolledBack
+from goldsmith.base.errors import FleetError, RolledBack
 from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.fleet.plan import Action
 from tests.lxc.fleets import Lab
@@ -153,3 +153,34 @@ def test_backups_are_made_kept_and_tried_out(lab: Lab, one: Version) -> None:
     assert len(lab.list_guests()) == 1
     assert [guest for guest in lab.site.pve.list_guests() if "goldsmith-test" in guest.tags] == []
     assert lab.run("db1", "cat /srv/data/word") == "other"
+
+
+def test_a_server_that_cannot_be_made_leaves_nothing(lab: Lab, one: Version) -> None:
+    lab.declare("db1", checks=[{"command": "false", "timeout": 1}], **DATA)
+    with pytest.raises(RolledBack):
+        lab.deploy("db1", one)
+    assert (lab.list_guests(), lab.list_volumes()) == ({}, [])
+
+
+def test_a_volume_that_was_just_declared_stays_with_the_server(lab: Lab, one: Version, two: Version) -> None:
+    """Made for the new guest, which fails: the old one has it then, as the inventory says."""
+    lab.declare("db1", **DATA)
+    lab.deploy("db1", one)
+    lab.hosts["db1"]["data"] = [*lab.hosts["db1"]["data"], {"path": "/srv/more", "volume": "local:1"}]
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q one /etc/golden", "timeout": 1}]
+    with pytest.raises(RolledBack):
+        lab.deploy("db1", two)
+    assert len(lab.list_volumes()) == 2
+    assert lab.run("db1", "cat /etc/golden; mountpoint /srv/more") == "one\n/srv/more is a mountpoint"
+
+
+def test_data_that_nobody_has_declared_is_not_lost(lab: Lab, one: Version, two: Version) -> None:
+    lab.declare("db1", **DATA)
+    first = lab.deploy("db1", one)
+    lab.hosts["db1"].pop("data")
+    with pytest.raises(FleetError, match="has data that the inventory does not declare: /srv/data") as refused:
+        lab.deploy("db1", two)
+    assert "--discard PATH" in refused.value.hint
+    assert lab.list_guests() == {first.vmid: "goldsmith-server running"}
+    assert lab.find_interrupted("db1") is None
+    assert len(lab.list_volumes()) == 1

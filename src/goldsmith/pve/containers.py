@@ -164,6 +164,8 @@ class GuestStatus:
     memory: int = 0
     disk: int = 0
     template: bool = False
+    ha_managed: bool = False
+    """Whether the cluster's HA manager decides whether it runs."""
 
 
 def parse_status(answer: object) -> GuestStatus:
@@ -177,6 +179,7 @@ def parse_status(answer: object) -> GuestStatus:
         memory=entry.number("mem"),
         disk=entry.number("disk"),
         template=entry.flag("template"),
+        ha_managed=Entry(entry.get("ha") or {}).flag("managed"),
     )
 
 

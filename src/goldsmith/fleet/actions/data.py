@@ -51,7 +51,10 @@ def ensure_data(goal: DataAt, work: Work) -> str:
                 f"{work.server.name}: the volume of {path} ({volid}) is at none of its guests",
                 hint=f"it may be an unused disk of guest {work.record.old}: attach it again, then goldsmith resume",
             )
-    moved = [path for path in known if _move(work, path, places[path], target)]
+    declared = {str(volume.path) for volume in work.server.variables.volumes}
+    # what this replacement has made itself goes along: wherever the server is, its declared data is
+    wanted = [path for path in places if path in known or path in declared]
+    moved = [path for path in wanted if _move(work, path, places[path], target)]
     made = make_missing(work.server, work.site, target) if goal.which == NEW else []
     return ", ".join([*moved, *(f"{path} (made)" for path in made)]) or "it is there"
 

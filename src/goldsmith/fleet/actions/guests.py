@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from goldsmith.base.errors import ApiFailed, FleetError, GuestUnready, NotOurs
+from goldsmith.base.errors import ApiFailed, FleetError, GuestUnready, LockTaken, NotOurs
 from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
 from goldsmith.fleet.goals import (
+    CREATE,
     HOLDER,
     NEW,
     OLD,
@@ -63,9 +64,26 @@ def ensure_new(_goal: GuestMade, work: Work) -> str:
         return f"guest {vmid} is there"
     if vmid:
         remove(work, vmid)
+    check_nobody_else_makes_it(work)
     labels = make_labels(work.server, Role.NEXT, work.record.image, work.record.tag)
     vmid = create(work, NEW, work.candidates, replace(labels, replacing=True))
     return f"guest {vmid}"
+
+
+def check_nobody_else_makes_it(work: Work) -> None:
+    """Refuse to make a guest where somebody else's next one is there: two operators may have begun at once.
+
+    :raises LockTaken: it is.
+    """
+    for guest in work.site.pve.list_guests():
+        labels = parse_labels(guest.tags)
+        if guest.name == work.server.hostname and labels.role is Role.NEXT and guest.vmid != work.record.new:
+            record = parse_record(work.site.pve.node(guest.node).guests.get_config(guest.vmid).description)
+            who = f"{record.by}, run {record.run}" if record is not None else f"guest {guest.vmid}"
+            raise LockTaken(
+                f"{work.server.name} is being made: {who}",
+                hint="wait for it; or, if that was interrupted: goldsmith resume, or goldsmith abort",
+            )
 
 
 def is_half_made(work: Work, vmid: int) -> bool:
@@ -199,7 +217,6 @@ def ensure_gone(goal: Gone, work: Work) -> str:
     if goal.which == OLD and not work.record.backup:
         raise FleetError(f"{work.server.name}: guest {vmid} has no backup, and is not destroyed")
     ensure_stopped(Stopped(which=goal.which), work)
-    check_owns_nothing(work, vmid, work.discard)
     remove(work, vmid)
     return f"guest {vmid}"
 
@@ -207,7 +224,9 @@ def ensure_gone(goal: Gone, work: Work) -> str:
 def remove(work: Work, vmid: int) -> None:
     """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
     work.get(vmid)
-    check_owns_nothing(work, vmid, work.discard)
+    declared = {str(volume.path) for volume in work.server.variables.volumes}
+    # where there was no server before, its volumes are as new as the guest itself, and nobody has relied on them
+    check_owns_nothing(work, vmid, work.discard | (declared if work.record.strategy == CREATE else set()))
     work.site.node.tasks.wait(work.site.node.guests.destroy(vmid, force=True, purge=vmid != work.record.old))
 
 
@@ -218,6 +237,8 @@ def finish(_goal: Finished, work: Work) -> str:
     if (old := work.find_guest(OLD)) and old != vmid:
         retire(work, old)
     labels = make_labels(server, Role.CURRENT, record.image, record.tag)
+    made = parse_labels(work.get(vmid).tags).made  # of a guest that was kept: what the inventory said at its time
+    labels = replace(labels, made=made or labels.made)
     described = describe(server.name, record.version, Role.CURRENT)
     work.set(vmid, list_settings(server, labels, described, up=True))
     close_backup(work)
