@@ -22,10 +22,11 @@ from goldsmith.fleet.facts import Guests, read_guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted, plan_server
-from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_server, resume, roll_back
+from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_server, restore_server, resume, roll_back
 from goldsmith.fleet.specification import list_data_paths
 from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.client import open_pve
+from goldsmith.pve.storage import Volume
 from tests.lxc.images import Workshop
 
 PLAYBOOK = """
@@ -156,6 +157,9 @@ class Lab:
         assert guest is not None
         back_up_server(server, guest, self.site, Events(self.told.append))
         time.sleep(1.1)
+
+    def restore(self, name: str, backup: Volume) -> Replaced:
+        return restore_server(self.server(name), self.site, self.guests(), backup, self.repository, self.around)
 
     def drill(self, name: str) -> Drilled:
         return drill(self.server(name), self.site, self.workshop.state, self.folder, Events(self.told.append))

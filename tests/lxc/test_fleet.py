@@ -184,3 +184,24 @@ def test_data_that_nobody_has_declared_is_not_lost(lab: Lab, one: Version, two: 
     assert lab.list_guests() == {first.vmid: "goldsmith-server running"}
     assert lab.find_interrupted("db1") is None
     assert len(lab.list_volumes()) == 1
+
+
+def test_a_server_is_brought_back_to_a_backup(lab: Lab, one: Version, two: Version) -> None:
+    lab.declare("db1", **DATA)
+    first = lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    lab.back_up("db1")
+    lab.deploy("db1", two)
+    lab.run("db1", "echo spoiled > /srv/data/word")
+    oldest = list_backups(lab.server("db1"), lab.site)[-1]
+    restored = lab.restore("db1", oldest)
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "one\nprecious"
+    assert len(lab.list_volumes()) == 2, "the data that was there until then is kept"
+    running = [vmid for vmid, state in lab.list_guests().items() if "running" in state]
+    assert running == [restored.vmid]
+    assert first.vmid not in running
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q never /srv/data/word", "timeout": 1}]
+    with pytest.raises(RolledBack):
+        lab.restore("db1", oldest)
+    assert lab.run("db1", "cat /srv/data/word") == "precious"
+    assert len(lab.list_volumes()) == 2

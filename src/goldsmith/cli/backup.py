@@ -1,22 +1,29 @@
-"""`goldsmith backup` and `goldsmith drill`: backups of servers, made and tried out."""
+"""`goldsmith backup`, `drill` and `restore`: backups of servers, made, tried out and gone back to."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 
 import click
 
 from goldsmith.base.digest import JsonValue
-from goldsmith.base.errors import FleetError
+from goldsmith.base.errors import BackupFailed, FleetError, UsageError
+from goldsmith.base.units import render_bytes
+from goldsmith.cli.consent import check_consent
+from goldsmith.cli.deploy import make_surrounding, report
 from goldsmith.cli.fleet import Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.fleet import Server
-from goldsmith.fleet.backups import Drilled, back_up_server, drill
+from goldsmith.fleet.backups import Drilled, back_up_server, drill, list_backups
 from goldsmith.fleet.facts import Guests, ServerGuest
-from goldsmith.fleet.marks import Role
+from goldsmith.fleet.marks import Role, find_version
+from goldsmith.fleet.plan import Action, ServerPlan
+from goldsmith.fleet.run import Wishes, restore_server
+from goldsmith.pve.storage import Volume
 
 
 @click.command(cls=Command)
@@ -88,3 +95,76 @@ def drill_command(settings: Settings, servers: tuple[str, ...]) -> int:
 def describe(one: Drilled) -> JsonValue:
     """Describe a drill for a program."""
     return {"server": one.server, "volid": one.volid, "passed": not one.fault, "fault": one.fault or None}
+
+
+@click.command(cls=Command)
+@click.argument("server", metavar="SERVER")
+@click.option(
+    "--at", "moment", metavar="TIME", help="The newest backup not later than TIME, as 2026-11-25 or with 10:30."
+)
+@click.option("--list", "listed", is_flag=True, help="Only list the backups.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_settings
+def restore(settings: Settings, server: str, moment: str | None, listed: bool, yes: bool) -> None:
+    """Bring a server back to what it was when a backup was made, data and all.
+
+    A guest is made from the backup beside the one that runs, gets its address, and is checked; where a check fails, the
+    server is as it was. The guest that ran until then is kept, stopped, with its own data, until somebody removes it.
+    """
+    with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
+        yard = Yard(settings, stack, events)
+        one = yard.get_server(server)
+        guests = yard.read_guests([one])
+        site = yard.locate(one, guests)
+        backups = list_backups(one, site)
+        if listed:
+            say_backups(backups, settings)
+            return
+        chosen = choose_backup(one, backups, moment)
+        if not yes:
+            check_consent(f"{one.name} becomes what it was at {render_moment(chosen)} ({chosen.volid}). Do it?")
+        plan = ServerPlan(
+            one, Action.REPLACE, "restore", yard.choose(one).wanted, guests.find(one.hostname, Role.CURRENT)
+        )
+        repository = yard.places[0].repository
+        around = make_surrounding(yard, events, Wishes(untested=True), plan)
+        done = restore_server(one, site, guests, chosen, repository, around)
+    report([done], settings)
+
+
+def choose_backup(server: Server, backups: list[Volume], moment: str | None) -> Volume:
+    """Return the backup that is meant: the newest, or the newest that is not later than a moment.
+
+    :raises BackupFailed: there is none.
+    """
+    latest = None if moment is None else parse_moment(moment)
+    found = next((backup for backup in backups if latest is None or backup.created <= latest), None)
+    if found is None:
+        when = f" not later than {moment}" if moment else ""
+        raise BackupFailed(f"{server.name} has no backup{when}", hint=f"goldsmith restore {server.name} --list")
+    return found
+
+
+def parse_moment(text: str) -> float:
+    """Return a moment in seconds since 1970; a day alone means its end.
+
+    :raises UsageError: it is none.
+    """
+    for form, more in (("%Y-%m-%d %H:%M", 59), ("%Y-%m-%dT%H:%M", 59), ("%Y-%m-%d", 86399)):
+        with suppress(ValueError):
+            return time.mktime(time.strptime(text, form)) + more
+    raise UsageError(f"--at: '{text}' is no time", hint="write it like 2026-11-25 or '2026-11-25 10:30'")
+
+
+def render_moment(backup: Volume) -> str:
+    """Render when a backup was made."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created))
+
+
+def say_backups(backups: list[Volume], settings: Settings) -> None:
+    """List backups, newest first."""
+    if settings.json:
+        say_document({"backups": [{"volid": one.volid, "made": one.created, "size": one.size} for one in backups]})
+        return
+    for one in backups:
+        say(f"{render_moment(one)}  {find_version(one.notes) or '-'}  {render_bytes(one.size)}  {one.volid}")

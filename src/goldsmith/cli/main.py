@@ -71,6 +71,9 @@ COMMANDS = {
         "Undo replacements that were interrupted: the servers are what they were before, with their data.",
     ),
     "backup": Lazy("goldsmith.cli.backup:backup", "Back up servers as the inventory says, and read the backups back."),
+    "restore": Lazy(
+        "goldsmith.cli.backup:restore", "Bring a server back to what it was when a backup was made, data and all."
+    ),
     "drill": Lazy(
         "goldsmith.cli.backup:drill_command",
         "Try backups out: restore the newest one into a guest that is cut off from its network, check it, remove it.",

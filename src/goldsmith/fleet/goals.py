@@ -155,6 +155,13 @@ class Finished(Goal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Restored(Goal):
+    """A guest is there that was made from a backup, with the data in it, its link down."""
+
+    form = "restore beside the server"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recalled(Goal):
     """The guest that was kept from before is to become the server again."""
 
@@ -175,15 +182,15 @@ class Released(Goal):
     form = "the old guest is the server"
 
 
-CREATE, SWAP, RECREATE, ROLLBACK = "create", "swap", "recreate", "rollback"
-"""Strategies: a server that was not there, the two of the inventory, and back to the guest that was kept."""
+CREATE, SWAP, RECREATE, ROLLBACK, RESTORE = "create", "swap", "recreate", "rollback", "restore"
+"""Strategies: a server that was not there, the two of the inventory, back to the guest that was kept, from a backup."""
 OLD, NEW, HOLDER = "old", "new", "holder"
 NAMES = {OLD: "the old guest", NEW: "the new guest", HOLDER: "the holder"}
 
 
 def list_goals(record: Record, server: Server) -> tuple[Goal, ...]:
     """Return the goals of a replacement, forward."""
-    lists = {CREATE: _create, RECREATE: _recreate, ROLLBACK: _roll_back, SWAP: _swap}
+    lists = {CREATE: _create, RECREATE: _recreate, RESTORE: _restore, ROLLBACK: _roll_back, SWAP: _swap}
     return lists[record.strategy](record, server)
 
 
@@ -259,6 +266,19 @@ def _roll_back(record: Record, server: Server) -> tuple[Goal, ...]:
         Recalled(reason="it was kept for this"),
         Stopped(which=OLD, reason="its data is at rest from here on"),
         DataAt(which=NEW, reason="its volumes are renamed, not copied"),
+        LinkUp(which=NEW),
+        Running(which=NEW),
+        ChecksHold(reason=_explain_checks(server)),
+        Finished(),
+    )
+
+
+def _restore(record: Record, server: Server) -> tuple[Goal, ...]:
+    """Return how a server is brought back to what it was at a backup. The guest that it is now keeps its own data."""
+    return (
+        Claimed(reason="nobody else replaces it meanwhile"),
+        Restored(reason=f"from {record.backup}, data and all"),
+        Stopped(which=OLD, reason="it keeps its own data"),
         LinkUp(which=NEW),
         Running(which=NEW),
         ChecksHold(reason=_explain_checks(server)),

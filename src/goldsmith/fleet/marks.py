@@ -136,6 +136,12 @@ def find_server(text: str) -> str:
     return next(lines, "")
 
 
+def find_version(text: str) -> str:
+    """Return the version that a description names, `NAME:TAG`; empty where it names none."""
+    found = re.search(r"\*([^*\s]+:\d{8}\.\d+)\*", text)
+    return found[1] if found else ""
+
+
 def find_retired(text: str) -> int | None:
     """Return when a guest was replaced, in seconds since 1970; None where its description does not say."""
     lines = (line.removeprefix(RETIRED_LINE) for line in text.splitlines() if line.startswith(RETIRED_LINE))

@@ -37,11 +37,12 @@ from goldsmith.fleet.actions.guests import (
     recall,
     release,
 )
-from goldsmith.fleet.actions.restore import ensure_parked, ensure_restored
+from goldsmith.fleet.actions.restore import ensure_beside, ensure_parked, ensure_restored
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.goals import (
     CREATE,
     RECREATE,
+    RESTORE,
     ROLLBACK,
     BackedUp,
     Checked,
@@ -60,6 +61,7 @@ from goldsmith.fleet.goals import (
     Parked,
     Recalled,
     Released,
+    Restored,
     Retired,
     Running,
     Stopped,
@@ -67,10 +69,11 @@ from goldsmith.fleet.goals import (
     list_goals,
     list_undoing,
 )
-from goldsmith.fleet.marks import Record, Role, parse_record
+from goldsmith.fleet.marks import Record, Role, find_version, parse_record
 from goldsmith.fleet.outage import Outage, watch_outage
 from goldsmith.fleet.plan import ServerPlan
 from goldsmith.fleet.work import Work
+from goldsmith.pve.storage import Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,7 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
     Parked: ensure_parked,
     OldRestored: ensure_restored,
     Recalled: recall,
+    Restored: ensure_beside,
     Retired: put_back,
     Finished: finish,
     Released: release,
@@ -237,6 +241,26 @@ def roll_back(
     )  # fmt: skip
     version = repository.get_version(record.version)
     with open_work(server, site, record, repository, version, around) as work:
+        return carry_out(work)
+
+
+def restore_server(
+    server: Server, site: Site, guests: Guests, backup: Volume, repository: Repository, around: Surrounding
+) -> Replaced:
+    """Bring a server back to what it was when a backup was made. The guest that it is now is kept, with its own data.
+
+    :raises RolledBack: what was restored does not do what it must, and the server is as it was before.
+    :raises FleetError: the server is not there: it is made first.
+    """
+    current, was = guests.find(server.hostname, Role.CURRENT), find_version(backup.notes)
+    if current is None:
+        raise FleetError(f"{server.name} is not there", hint=f"goldsmith deploy {server.name} makes it first")
+    image, _, tag = (was or current.labels.version).rpartition(":")
+    record = Record(
+        run="", server=server.name, strategy=RESTORE, node=site.node.name, image=image, tag=tag, old=current.vmid,
+        was=current.labels.version, backup=backup.volid, by=name_operator(),
+    )  # fmt: skip
+    with open_work(server, site, record, repository, repository.get_version(record.version), around) as work:
         return carry_out(work)
 
 

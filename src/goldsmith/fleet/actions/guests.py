@@ -16,6 +16,7 @@ from goldsmith.fleet.goals import (
     HOLDER,
     NEW,
     OLD,
+    RESTORE,
     Finished,
     Gone,
     GuestMade,
@@ -225,8 +226,10 @@ def remove(work: Work, vmid: int) -> None:
     """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
     work.get(vmid)
     declared = {str(volume.path) for volume in work.server.variables.volumes}
-    # where there was no server before, its volumes are as new as the guest itself, and nobody has relied on them
-    check_owns_nothing(work, vmid, work.discard | (declared if work.record.strategy == CREATE else set()))
+    # where there was no server before, its volumes are as new as the guest itself, and nobody has relied on them;
+    # what was restored from a backup is in that still
+    copies = declared if work.record.strategy in (CREATE, RESTORE) and vmid == work.record.new else set()
+    check_owns_nothing(work, vmid, work.discard | copies)
     work.site.node.tasks.wait(work.site.node.guests.destroy(vmid, force=True, purge=vmid != work.record.old))
 
 

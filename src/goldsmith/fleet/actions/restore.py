@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from goldsmith.base.errors import BackupFailed
+from goldsmith.base.errors import BackupFailed, NotOurs
 from goldsmith.fleet.actions.data import ensure_data
 from goldsmith.fleet.actions.guests import CREATE_TIMEOUT, is_half_made, make_holder, remove
-from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, OldRestored, Parked
-from goldsmith.fleet.marks import Role
-from goldsmith.fleet.specification import DEFAULT_DISK
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, OldRestored, Parked, Restored
+from goldsmith.fleet.marks import Role, describe
+from goldsmith.fleet.specification import DEFAULT_DISK, connect, label, make_labels
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount, parse_mount
+
+RESTORE_TIMEOUT = 4 * 3600.0
 
 
 def ensure_parked(_goal: Parked, work: Work) -> str:
@@ -38,6 +40,35 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
     restore(work, work.record.backup, work.record.old)
     work.mark(work.record.old, Role.CURRENT, work.record)
     return f"guest {work.record.old} from {work.record.backup}"
+
+
+def ensure_beside(_goal: Restored, work: Work) -> str:
+    """Make a guest from a backup, data and all, beside the one that runs: it becomes the server in the next goals."""
+    vmid = work.find_guest(NEW)
+    if vmid and not is_half_made(work, vmid):
+        return f"guest {vmid} is there"
+    if vmid:
+        remove(work, vmid)
+    taken = {guest.vmid for guest in work.site.pve.list_guests()}
+    vmid = next((one for one in work.candidates if one not in taken), 0)
+    if not vmid:
+        raise NotOurs(f"{work.server.name}: none of its vmids is free", hint="add to vmid in the inventory")
+    work.note(new=vmid)
+    labels = replace(make_labels(work.server, Role.NEXT, work.record.image, work.record.tag), replacing=True)
+    spec = ContainerSpec(
+        vmid=vmid,
+        ostemplate=work.record.backup,
+        restore=True,
+        storage=_read_rootfs(work, work.record.backup).volume.partition(":")[0],
+        nets=(connect(work.server, up=False),),
+        tags=label(work.server, labels),
+        description=describe(work.server.name, work.record.version, Role.NEXT, work.record),
+        onboot=False,
+    )
+    work.site.node.tasks.wait(
+        work.site.node.guests.create_container(spec), work.hear("restore"), timeout=RESTORE_TIMEOUT
+    )
+    return f"guest {vmid}"
 
 
 def restore(work: Work, volid: str, vmid: int) -> None:
