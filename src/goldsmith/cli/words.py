@@ -11,6 +11,7 @@ from goldsmith.base.events import (
     LogLine,
     Notice,
     PlaybookTask,
+    ServerReplaced,
     StepFailed,
     StepFinished,
     StepStarted,
@@ -118,6 +119,10 @@ def render_other(event: Event, *, verbose: bool, about: str = "") -> Line | None
         case ImageBuilt():
             told = f"{event.version} is built: {render_bytes(event.size)}, {render_seconds(event.seconds)}"
             return Line(clean(told), "good")
+        case ServerReplaced():
+            before = f" (before: {event.was})" if event.was else ""
+            silent = "" if event.outage is None else f"; without an answer for {event.outage:.1f} s"
+            return Line(clean(f"{event.subject} runs {event.version}{before}, guest {event.vmid}{silent}"), "good")
         case TestFinished() if verbose or event.outcome == "failed":
             return render_test(event, about)
         case VersionTested():

@@ -13,12 +13,14 @@ from typing import Any
 
 from goldsmith.base.errors import DefinitionError, Problem
 from goldsmith.definition.image import Image
+from goldsmith.definition.server import read_vmids
 from goldsmith.definition.source import Document, Place, load_document
+from goldsmith.definition.values import DHCP
 
 ADDRESS_NAMES = ("ansible_host", "ansible_ssh_host", "address", "ip_address")
 """The variables in which a server's own address stands; only the first two may hold a host name instead."""
-VMID_FORM = "a whole number from 100 to 999999999"
-ADDRESS_FORM = "an IPv4 address, with or without a prefix length"
+VMID_FORM = "a whole number from 100 to 999999999, a list of them, or a range like 300-309"
+ADDRESS_FORM = "an IPv4 address, with or without a prefix length, or dhcp"
 GROUP_FORM = "`hosts:`, `children:` and `vars:`, as Ansible's YAML inventory has them"
 
 
@@ -117,17 +119,17 @@ class _Reader:
                 self._read_address(name, value, (*place, name))
 
     def _read_vmid(self, value: Any, place: Place) -> None:
-        text = str(value) if type(value) in (int, str) else ""
-        if text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) >= 100:
-            self.vmids.add(int(text))
-        else:
+        """Read the vmids that a server may have: one, a list of them, or a range (`ServerVariables.vmid`)."""
+        try:
+            self.vmids.update(read_vmids(value))
+        except ValueError:
             self._refuse(place, f"the vmid {value!r} is none", VMID_FORM)
 
     def _read_address(self, name: str, value: Any, place: Place) -> None:
         address = _find_address(value)
         if address is not None:
             self.addresses.add(address)
-        elif not isinstance(value, str) or not name.startswith("ansible_"):
+        elif value != DHCP and (not isinstance(value, str) or not name.startswith("ansible_")):
             self._refuse(place, f"{name} {value!r} is no address", ADDRESS_FORM)
 
 

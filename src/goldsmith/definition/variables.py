@@ -22,7 +22,6 @@ from goldsmith.definition.fields import (
     Location,
     Matching,
     Mtu,
-    NodeShell,
     Packages,
     Seconds,
     SecretText,
@@ -113,16 +112,10 @@ class Variables(BaseModel):
         "pve",
         otherwise="the node that answers",
     )
-    proxmox_shell: NodeShell = declare(
-        "How what Proxmox's API has no way for is done on the node: placing a finished template in dump_dir, and "
-        "reading a dump back. ssh: over ssh, with your own keys, agent, configuration and known hosts. none: not at "
-        "all; the image is built on the embedded node of this machine and uploaded through the API.",
-        "ssh or none",
-        "none",
-        default="ssh",
-    )
     proxmox_shell_user: Annotated[str, Matching(USER, "is not a login name")] = declare(
-        "Who logs in to the node over ssh. Another user than root becomes root through sudo.",
+        "Who logs in to the node over ssh, for what its API has no way to do: placing a finished template, and reading a "
+        "dump back. Your own keys, agent, configuration and known hosts count. Another user than root becomes root "
+        "through sudo.",
         "a login name",
         "ops",
         default="root",

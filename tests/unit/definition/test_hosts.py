@@ -58,12 +58,18 @@ def test_a_missing_inventory_reserves_nothing(tmp_path: Path) -> None:
     assert load_reserved(tmp_path / "hosts.yml") == Reserved()
 
 
+def test_all_vmids_that_a_server_may_have_are_reserved(tmp_path: Path) -> None:
+    text = "all:\n  hosts:\n    a: {vmid: [111, 211]}\n    b: {vmid: 300-302, address: dhcp}\n"
+    assert load_reserved(write(tmp_path, text)).vmids == {111, 211, 300, 301, 302}
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
         ("all:\n  hosts:\n    web:\n      vmid: 11\n", 4, "the vmid 11 is none"),
         ("all:\n  hosts:\n    web:\n      vmid: yes\n", 4, "the vmid True is none"),
-        ("all:\n  hosts:\n    web: {vmid: [110]}\n", 3, "the vmid [110] is none"),
+        ("all:\n  hosts:\n    web: {vmid: [110, 11]}\n", 3, "the vmid [110, 11] is none"),
+        ("all:\n  hosts:\n    web: {vmid: 200-100}\n", 3, "the vmid '200-100' is none"),
         ("all:\n  hosts:\n    web:\n      address: web1\n", 4, "address 'web1' is no address"),
         ("all:\n  hosts:\n    web:\n      ansible_host: 10\n", 4, "ansible_host 10 is no address"),
         ("all:\n  hosts:\n    - web\n", 2, "hosts is no mapping"),

@@ -232,7 +232,6 @@ BAD: list[tuple[str, str]] = [
         f"{HOST}{NET}proxmox_api_password: unmistakable",
         "proxmox_api_password: there is proxmox_api_token_id (vars.yml:2) as well; give a token or a password, not",
     ),
-    ("proxmox_shell: telnet", "proxmox_shell is 'telnet', not ssh or none"),
     ("temp_gateway: gate", "temp_gateway: 'gate' is not an IPv4 address (accepted: an IPv4 address in the network"),
     ("temp_gateway: 10.10.10.1", "vars.yml:1: temp_gateway makes no sense without temp_ip_address"),
     ("dump_dir: dump", "dump_dir: 'dump' is not an absolute path"),
