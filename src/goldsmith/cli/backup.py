@@ -30,9 +30,10 @@ from goldsmith.pve.storage import Volume
 @click.argument("servers", nargs=-1, metavar="[SERVER]...")
 @pass_settings
 def backup(settings: Settings, servers: tuple[str, ...]) -> None:
-    """Back up servers as the inventory says, and read the backups back. Those that are not to be kept go.
+    """Back up servers as the inventory says, and read the backups back.
 
-    Every declared volume is proven to be in the backup. Without a SERVER all are meant that have a backup storage.
+    Every declared volume is proven to be in the backup. Backups that the retention does not keep go. Without a SERVER
+    all are meant that have a backup storage.
     """
     done: list[tuple[str, str]] = []
     with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():

@@ -113,8 +113,8 @@ class Variables(BaseModel):
         otherwise="the node that answers",
     )
     proxmox_shell_user: Annotated[str, Matching(USER, "is not a login name")] = declare(
-        "Who logs in to the node over ssh, for what its API has no way to do: placing a finished template, and reading a "
-        "dump back. Your own keys, agent, configuration and known hosts count. Another user than root becomes root "
+        "Who logs in to the node over ssh, for what its API has no way to do: placing a finished template, and reading "
+        "a dump back. Your own keys, agent, configuration and known hosts count. Another user than root becomes root "
         "through sudo.",
         "a login name",
         "ops",
