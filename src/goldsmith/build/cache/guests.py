@@ -30,6 +30,7 @@ from goldsmith.build.cache.finished import (
 from goldsmith.build.facts import CACHE_TAG, Site
 from goldsmith.build.journal import MARK, render_mark
 from goldsmith.pve.containers import ContainerConfig
+from goldsmith.pve.guests import Guest
 
 TAGS = ("goldsmith", CACHE_TAG)
 SNAPSHOT = "layer-"
@@ -85,9 +86,13 @@ def describe_guest(image: str, opened_by: str, run_id: str = "", used: int = 0) 
     return "\n".join([render_owner(image), told, f"{OPENED_BY}{opened_by}", *last, *mark])
 
 
-def list_cache(site: Site) -> list[CacheGuest]:
-    """Return the guests on a node that keep layers."""
-    marked = [guest for guest in site.pve.list_guests() if TAGS[1] in guest.tags and guest.node == site.node.name]
+def list_cache(site: Site, guests: Sequence[Guest] | None = None) -> list[CacheGuest]:
+    """Return the guests on a node that keep layers.
+
+    :param guests: the cluster's, where they have been listed already.
+    """
+    listed = site.pve.list_guests() if guests is None else guests
+    marked = [guest for guest in listed if TAGS[1] in guest.tags and guest.node == site.node.name]
     found = (_read_guest(site, guest.vmid) for guest in marked if guest.kind == "lxc")
     return [guest for guest in found if guest is not None]
 
