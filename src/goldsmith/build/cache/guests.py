@@ -30,7 +30,7 @@ from goldsmith.build.cache.finished import (
 from goldsmith.build.facts import CACHE_TAG, Site
 from goldsmith.build.journal import MARK, render_mark
 from goldsmith.pve.containers import ContainerConfig
-from goldsmith.pve.guests import Guest
+from goldsmith.pve.guests import Guest, has_no_guest
 
 TAGS = ("goldsmith", CACHE_TAG)
 SNAPSHOT = "layer-"
@@ -101,7 +101,9 @@ def _read_guest(site: Site, vmid: int) -> CacheGuest | None:
     try:
         config = site.node.guests.get_config(vmid)
         checkpoints = tuple(_list_checkpoints(site, vmid))
-    except ApiFailed:  # it has just gone
+    except ApiFailed as error:
+        if not has_no_guest(error):  # else it has just gone
+            raise
         return None
     told = config.description
     owner = find_owner(told)
