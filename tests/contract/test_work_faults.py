@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,6 +166,8 @@ def test_a_fault_at_any_call_leaves_nothing(
     node: Node, work: Work, kind: str, lasting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "PATIENCE", 0.5)  # else minutes are waited for a node that is gone for good
+    monkeypatch.setattr(tasks, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(tasks, "LOCK_PAUSE", 0.1)
     monkeypatch.setattr(door, "PAUSE", 0.01)
     before = look(node)
     with open_site(node, timeout=TIMEOUT) as site:
@@ -176,3 +179,22 @@ def test_a_fault_at_any_call_leaves_nothing(
             if work.runs:  # what could not be undone stays in the journal, for the next run to do
                 sweep_orphans(site, work.state, Events())
             assert (look(node), work.runs) == (before, []), fault
+
+
+def test_a_backup_that_somebody_makes_of_the_build_guest_is_waited_for(node: Node, work: Work) -> None:
+    """A scheduled job takes all guests: ours is locked for a while, and removed after that."""
+    before = look(node)
+    with open_site(node) as site:
+        plan, events = work.plan(site), Events(work.told.append)
+        with (
+            open_journal(work.state, "build", site=site.name, image="golden") as journal,
+            Undo(events, journal) as undo,
+        ):
+            build = Build(plan, site, journal, undo, events, ensure_build_key(work.state), work.project / "log")
+            for step in plan.steps[:2]:
+                work.do(step, build)
+            node.snapshot_lock(build.guest.vmid, "backup")
+            timer = threading.Timer(1.0, lambda: node.unlock(build.guest.vmid))
+            timer.start()
+        timer.join()
+    assert (look(node), work.runs) == (before, [])

@@ -31,12 +31,11 @@ def remove_guest(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bo
         return False
     end_tasks(site, vmid)
     try:
-        upid = site.node.guests.destroy(vmid, force=True, purge=True)
+        site.node.tasks.run(lambda: site.node.guests.destroy(vmid, force=True, purge=True))
     except ApiFailed as error:
         if has_no_guest(error):
             return False
         raise
-    site.node.tasks.wait(upid)
     return True
 
 

@@ -159,7 +159,7 @@ def claim_guest(site: Site, vmid: int, run_id: str) -> bool:
 def release_guest(site: Site, vmid: int) -> None:
     """Give a guest back: stopped, and in nobody's hands. What was done in it since its last layer does not count."""
     if site.node.guests.get_status(vmid).running:
-        site.node.tasks.wait(site.node.guests.stop(vmid))
+        site.node.tasks.run(lambda: site.node.guests.stop(vmid))
     config = site.node.guests.get_config(vmid)
     owner, opened_by = find_owner(config.description), find_line(config.description, OPENED_BY)
     given_back = describe_guest(owner, opened_by, used=int(time.time()))
@@ -180,12 +180,12 @@ def go_back(site: Site, vmid: int, snapshot: str) -> None:
     names = [found.name for found in site.node.guests.list_snapshots(vmid)]
     for name in reversed(names[names.index(snapshot) + 1 :]):
         site.node.tasks.wait(site.node.guests.delete_snapshot(vmid, name))
-    site.node.tasks.wait(site.node.guests.rollback(vmid, snapshot))
+    site.node.tasks.run(lambda: site.node.guests.rollback(vmid, snapshot))
 
 
 def drop_guest(site: Site, vmid: int) -> None:
     """Remove a guest that was claimed, with its layers."""
-    site.node.tasks.wait(site.node.guests.destroy(vmid, force=True, purge=True))
+    site.node.tasks.run(lambda: site.node.guests.destroy(vmid, force=True, purge=True))
 
 
 def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: Sequence[int]) -> None:
@@ -194,4 +194,4 @@ def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: Sequence[i
     :param since: when each of the layers in it was built.
     """
     described = describe_layer(layer, key, since)
-    site.node.tasks.wait(site.node.guests.create_snapshot(vmid, name_snapshot(key), description=described))
+    site.node.tasks.run(lambda: site.node.guests.create_snapshot(vmid, name_snapshot(key), description=described))
