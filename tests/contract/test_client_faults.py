@@ -28,7 +28,7 @@ from goldsmith.base.errors import (
     TaskFailed,
 )
 from goldsmith.base.secrets import Secret
-from goldsmith.pve import auth
+from goldsmith.pve import auth, door
 from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.containers import ContainerSpec
@@ -313,7 +313,12 @@ def test_a_lock_that_was_not_got_is_tried_again(fakepve: FakePve, open_fake: Ope
         pve.node("pve1").guests.set_config(100, {"memory": 512})
 
 
-def test_a_guest_that_something_else_has_in_hand(fakepve: FakePve, open_fake: Open) -> None:
+def test_a_guest_that_something_else_has_in_hand(
+    fakepve: FakePve, open_fake: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, with a limit."""
+    monkeypatch.setattr(door, "HELD_PATIENCE", 0.3)
+    monkeypatch.setattr(door, "HELD_PAUSE", 0.1)
     pve = open_fake()
     create(pve, 100)
     fakepve.snapshot_lock(100, "backup")
@@ -321,8 +326,43 @@ def test_a_guest_that_something_else_has_in_hand(fakepve: FakePve, open_fake: Op
     assert guests.get_config(100).lock == "backup"
     with pytest.raises(ApiFailed, match=r"CT is locked \(backup\)"):
         guests.set_config(100, {"memory": 256})
-    with pytest.raises(ApiFailed, match=r"CT is locked \(backup\)"):
+    with pytest.raises(ApiFailed, match=r"CT is locked \(backup\)") as refused:
         guests.destroy(100)
+    assert "pct unlock" in refused.value.hint
+    monkeypatch.setattr(door, "HELD_PATIENCE", 10.0)
+    timer = threading.Timer(0.3, lambda: fakepve.unlock(100))
+    timer.start()
+    guests.set_config(100, {"memory": 256})
+    assert guests.get_config(100).memory == 256
+    timer.join()
+
+
+def test_a_task_that_did_not_get_the_lock_is_begun_again(fakepve: FakePve, open_fake: Open) -> None:
+    pve = open_fake()
+    create(pve, 100)
+    node = pve.node("pve1")
+    fakepve.ct(100).lock_holder = "another task"
+    timer = threading.Timer(0.3, lambda: fakepve.release(fakepve.ct(100), "another task"))
+    timer.start()
+    assert node.tasks.run(lambda: node.guests.start(100)).lines[-1] == "TASK OK"
+    timer.join()
+    assert len([task for task in fakepve.tasklog if task["type"] == "vzstart"]) > 1
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("cluster not ready - no quorum?", "pvecm status"),
+        ("unable to create image: No space left on device", "make room"),
+        ("can't lock file '/var/lock/pve-manager/pve-storage-nas' - got timeout", "run the command again"),
+    ],
+)
+def test_what_a_person_can_do_is_told(fakepve: FakePve, open_fake: Open, said: str, advice: str) -> None:
+    pve = open_fake()
+    fakepve.fail("POST", "/nodes/pve1/lxc", 500, said)
+    with pytest.raises(ApiFailed) as failed:
+        pve.node("pve1").guests.create_container(spec(100))
+    assert advice in failed.value.hint
 
 
 def test_a_proxys_page_instead_of_an_answer(fakepve: FakePve, open_fake: Open) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
@@ -107,9 +107,12 @@ def find_base_storage(base: str, storage: str) -> str:
     return named if colon and not is_version(base) else storage
 
 
-def read_guest_facts(site: Site) -> GuestFacts:
-    """Read which guests a node has."""
-    guests = site.pve.list_guests()
+def read_guest_facts(site: Site, guests: Sequence[Guest] | None = None) -> GuestFacts:
+    """Read which guests a node has.
+
+    :param guests: the cluster's, where they have been listed already.
+    """
+    guests = site.pve.list_guests() if guests is None else guests
     return GuestFacts(
         kind=site.kind,
         node=site.node.name,
@@ -120,17 +123,17 @@ def read_guest_facts(site: Site) -> GuestFacts:
     )
 
 
-def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
+def read_facts(site: Site, storage: str, base: str, guests: Sequence[Guest] | None = None) -> NodeFacts:
     """Read what a build on a node has to know.
 
-    :param storage: the image's storage; :param base: the base image it wants.
+    :param storage: the image's storage; :param base: the base image it wants; :param guests: see `read_guest_facts`.
     :raises PveError: the storage does not exist, or none takes dumps.
     """
     site.node.storage.get_storage(storage)
     base_storage = find_base_storage(base, storage)
     templates = frozenset(volume.name for volume in site.node.storage.list_content(base_storage, "vztmpl"))
     return NodeFacts(
-        **vars(read_guest_facts(site)),
+        **vars(read_guest_facts(site, guests)),
         compress=site.compress,
         templates=templates,
         dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), site.file_storage or storage).name,
@@ -139,11 +142,16 @@ def read_facts(site: Site, storage: str, base: str) -> NodeFacts:
 
 
 def _read_addresses(site: Site, guests: Iterable[Guest]) -> Iterable[IPv4Address]:
-    """Collect the fixed addresses of all containers that we may see.
+    """Collect the fixed addresses of the embedded node's containers: those of others are given out beside them.
 
-    One that only keeps finished layers does not count while it is stopped: it would keep an image that names its
+    On a Proxmox none are read. A list of guests tells no addresses, and to ask each guest of a cluster for its
+    configuration is a call for each; there, the one address that an image may name is knocked at (`note_answering`).
+
+    A guest that only keeps finished layers does not count while it is stopped: it would keep an image that names its
     address from being built again, and from being tested.
     """
+    if site.network is None:
+        return
     for guest in guests:
         if guest.kind == "lxc" and (guest.running or CACHE_TAG not in guest.tags):
             for net in site.pve.node(guest.node).guests.get_config(guest.vmid).nets.values():

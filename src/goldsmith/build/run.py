@@ -108,8 +108,9 @@ def look_and_plan(
 
     :raises NotOurs, DefinitionError, PveError: it cannot work.
     """
-    layering = read_layering(image, site, stages, ensure_build_key(state), state=state, refresh=wishes.refresh)
-    facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image)
+    guests, key = site.pve.list_guests(), ensure_build_key(state)
+    layering = read_layering(image, site, stages, key, state=state, refresh=wishes.refresh, guests=guests)
+    facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image, guests)
     facts = note_answering(facts, image.fixed_address)
     return plan_build(image, facts, layering, reserved=reserved, keep=wishes.keep)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 
-from goldsmith.base.errors import ApiFailed
+from goldsmith.base.errors import ApiFailed, PermissionMissing
 from goldsmith.build.cache.guests import has_layers, release_guest
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import has_mark
 from goldsmith.pve.containers import ContainerConfig
+from goldsmith.pve.guests import has_no_guest
 
 SETTLE_SECONDS = 120.0
 """How long a guest that is being created may take until it is whole and shows whose it is."""
@@ -30,12 +31,11 @@ def remove_guest(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bo
         return False
     end_tasks(site, vmid)
     try:
-        upid = site.node.guests.destroy(vmid, force=True, purge=True)
+        site.node.tasks.run(lambda: site.node.guests.destroy(vmid, force=True, purge=True))
     except ApiFailed as error:
-        if "does not exist" in str(error):
+        if has_no_guest(error):
             return False
         raise
-    site.node.tasks.wait(upid)
     return True
 
 
@@ -62,11 +62,21 @@ def is_ours(site: Site, vmid: int, run_id: str, *, late: float = 0.0) -> bool:
 
 
 def find_config(site: Site, vmid: int) -> ContainerConfig | None:
-    """Return a container's configuration, None where there is no such container (or none that we may see)."""
+    """Return a container's configuration, None where there is no such container (or none that we may see).
+
+    :raises ApiFailed: that cannot be told now.
+    """
     try:
         return site.node.guests.get_config(vmid)
-    except ApiFailed:
-        return None
+    except ApiFailed as error:
+        if has_no_guest(error) or (isinstance(error, PermissionMissing) and not _is_seen(site, vmid)):
+            return None
+        raise
+
+
+def _is_seen(site: Site, vmid: int) -> bool:
+    """Tell whether we may see a guest: to rights on a pool alone, one that is gone is refused like a stranger's."""
+    return site.node.guests.find_guest(vmid) is not None
 
 
 def end_tasks(site: Site, vmid: int) -> None:

@@ -10,6 +10,7 @@ from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.marks import Record, Role, parse_record
+from goldsmith.pve.guests import has_no_guest
 
 
 def find_interrupted(server: Server, site: Site, guests: Guests) -> Record | None:
@@ -33,7 +34,9 @@ def _list_on_guests(server: Server, site: Site, guests: Guests) -> Iterator[Reco
         if guest.labels.replacing or guest.labels.role in (Role.NEXT, Role.HOLDER):
             try:
                 config = site.pve.node(guest.node).guests.get_config(guest.vmid)
-            except ApiFailed:  # it has just gone
+            except ApiFailed as error:
+                if not has_no_guest(error):  # else it has just gone
+                    raise
                 continue
             record = parse_record(config.description)
             if record is not None and record.server == server.name:

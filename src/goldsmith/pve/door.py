@@ -30,6 +30,7 @@ from goldsmith.base.errors import (
     PveError,
 )
 from goldsmith.base.secrets import Masker, Secret
+from goldsmith.pve.advice import HELD, find_advice, is_passing
 from goldsmith.pve.auth import NoAuth, PasswordAuth, Ticket, Timeout, TokenAuth
 from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.multipart import MultipartBody, Progress
@@ -42,6 +43,8 @@ Parameter = str | int | float | bool | Secret | None
 GET_TRIES = 4
 LOCK_TRIES = 3
 PAUSE = 0.15
+HELD_PATIENCE, HELD_PAUSE = 120.0, 0.5
+"""Seconds: how long a guest is waited for that a backup or snapshot has in hand, and between two tries."""
 IDLE_LIMIT = 2.0
 SECOND_FACTOR = "set PROXMOX_API_TOTP to the code of the moment, or use an API token"
 UPLOAD_TIMEOUT = 900.0
@@ -203,15 +206,19 @@ class Door:
         return self._send(request, self._timeout)
 
     def _write(self, verb: str, path: str, params: Mapping[str, Parameter]) -> object:
-        """Send once; again only where the node says that it never got the lock, so that nothing was done."""
-        for attempt in range(LOCK_TRIES - 1):
+        """Send once; again only where the node says that something else has the lock, so that nothing was done.
+
+        For a file that is locked the node itself has waited already, ten seconds each time (PVE 8.4).
+        """
+        begun, tries = time.monotonic(), 0
+        while True:
             try:
                 return self._call(verb, path, params)
             except ApiFailed as error:
-                if not error.reason.startswith("can't lock file"):
+                tries += 0 if HELD.search(error.reason) else 1
+                if not is_passing(error.reason) or tries == LOCK_TRIES or time.monotonic() - begun > HELD_PATIENCE:
                     raise
-                time.sleep(PAUSE * 2**attempt)
-        return self._call(verb, path, params)
+            time.sleep(min(PAUSE * 2**tries, HELD_PAUSE) if tries else HELD_PAUSE)
 
     def _call(self, verb: str, path: str, params: Mapping[str, Parameter]) -> object:
         """Call where somebody answers. A write goes elsewhere only when nothing of it has been sent."""
@@ -298,11 +305,13 @@ class _Mapping:
                 hint="check user and password, or the token's id and secret",
             )
         if 595 <= status <= 599:  # pveproxy could not reach the cluster's node that the call is for
-            return NodeUnreachable(f"{self._call}: {reason.strip() or status}")
+            return NodeUnreachable(f"{self._call}: {reason.strip() or status}", hint=find_advice(reason))
         said = body.get("errors")
         texts = {str(k): self._masker.mask(str(v)) for k, v in said.items()} if isinstance(said, dict) else {}
         kind = PermissionMissing if status == 403 else ApiFailed
-        return kind(self._call, status, reason, texts)
+        answered = kind(self._call, status, reason, texts)
+        answered.hint = find_advice(reason, *texts.values())
+        return answered
 
     def _from_transport(self, error: Exception) -> PveError:
         address, said = self._endpoint.address, self._masker.mask(_innermost(error))

@@ -65,6 +65,14 @@ def has_vmid_clash(error: ApiFailed) -> bool:
     return "already exists" in said or "already used" in said
 
 
+def has_no_guest(error: ApiFailed) -> bool:
+    """Tell whether a call was refused as there is no such guest (PVE 8.4: `Configuration file ... does not exist`).
+
+    Any other error tells nothing about that: the guest may be there.
+    """
+    return "does not exist" in error.reason and ".conf" in error.reason
+
+
 class Guests:
     """Containers of one node."""
 

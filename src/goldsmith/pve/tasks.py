@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from goldsmith.base.errors import NodeUnreachable, PveError, TaskFailed
+from goldsmith.pve.advice import find_advice, is_passing
 from goldsmith.pve.answers import Entry, Upid, read_entries
 from goldsmith.pve.door import Parameter
 
@@ -17,6 +18,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 """Seconds between two looks: an embedded node's task takes 0.1 s, a real dump minutes."""
 PATIENCE = 120.0
 """Seconds for which a node that has gone away in mid-task is looked for (a restart of pveproxy, a bad network)."""
+LOCK_PATIENCE, LOCK_PAUSE = 120.0, 0.5
+"""Seconds for which a task that did not get a lock is begun again, and between two tries."""
 LOG_PAGE = 500
 TAIL_LINES = 30
 STOP_TIMEOUT = 60.0
@@ -149,6 +152,20 @@ class Tasks:
                 self.stop(upid)
             raise
 
+    def run(self, begin: Callable[[], Upid], on_line: OnLine | None = None, *, timeout: float = 600.0) -> TaskResult:
+        """Begin a task and wait for it; again where it ended as something else had the lock, so that nothing was done.
+
+        :raises TaskFailed: see `wait`.
+        """
+        begun = time.monotonic()
+        while True:
+            try:
+                return self.wait(begin(), on_line, timeout=timeout)
+            except TaskFailed as error:
+                if not is_passing(error.exitstatus) or time.monotonic() - begun > LOCK_PATIENCE:
+                    raise
+            time.sleep(LOCK_PAUSE)
+
     def _wait(self, upid: Upid, on_line: OnLine | None, timeout: float) -> TaskResult:
         log = _Log(lambda start: self.log(upid, start), on_line)
         begun = answered = time.monotonic()
@@ -202,7 +219,9 @@ class Tasks:
 
 def _judge(upid: Upid, state: TaskState, log: _Log, seconds: float) -> TaskResult:
     if not state.is_good:
-        raise TaskFailed(upid, str(parse_upid(upid)), state.exitstatus or "unknown status", "\n".join(log.tail))
+        failed = TaskFailed(upid, str(parse_upid(upid)), state.exitstatus or "unknown status", "\n".join(log.tail))
+        failed.hint = "; ".join(filter(None, [find_advice(failed.exitstatus, failed.detail), failed.hint]))
+        raise failed
     count = state.exitstatus.removeprefix("WARNINGS:").strip()
     warnings = int(count) if count.isdigit() else 0
     return TaskResult(upid, seconds, warnings, tuple(log.tail))

@@ -99,7 +99,7 @@ def describe_guest(build: Build) -> str:
 
 def start_guest(step: StartGuest, build: Build) -> str:
     """Start it, wait until it lets us in, and make it ready for the playbook."""
-    build.site.node.tasks.wait(build.site.node.guests.start(build.guest.vmid), build.hear("start"))
+    build.site.node.tasks.run(lambda: build.site.node.guests.start(build.guest.vmid), build.hear("start"))
     build.guest = learn_address(build.guest, build.site.node, step.timeout, build.events.pulse)
     build.shell = build.undo.enter(open_guest(build.guest, step.timeout, build.events.pulse))
     run_script(build.shell, "prepare.sh")
@@ -108,9 +108,10 @@ def start_guest(step: StartGuest, build: Build) -> str:
 
 def stop_guest(_step: StopGuest, build: Build) -> str:
     """Shut it down; a service that does not end in time is killed."""
-    guests = build.site.node.guests
-    upid = guests.shutdown(build.guest.vmid, timeout=SHUTDOWN_TIMEOUT, force_stop=True)
-    build.site.node.tasks.wait(upid, build.hear("shutdown"))
+    guests, vmid = build.site.node.guests, build.guest.vmid
+    build.site.node.tasks.run(
+        lambda: guests.shutdown(vmid, timeout=SHUTDOWN_TIMEOUT, force_stop=True), build.hear("shutdown")
+    )
     return ""
 
 

@@ -30,6 +30,7 @@ from goldsmith.build.cache.finished import (
 from goldsmith.build.facts import CACHE_TAG, Site
 from goldsmith.build.journal import MARK, render_mark
 from goldsmith.pve.containers import ContainerConfig
+from goldsmith.pve.guests import Guest, has_no_guest
 
 TAGS = ("goldsmith", CACHE_TAG)
 SNAPSHOT = "layer-"
@@ -85,9 +86,13 @@ def describe_guest(image: str, opened_by: str, run_id: str = "", used: int = 0) 
     return "\n".join([render_owner(image), told, f"{OPENED_BY}{opened_by}", *last, *mark])
 
 
-def list_cache(site: Site) -> list[CacheGuest]:
-    """Return the guests on a node that keep layers."""
-    marked = [guest for guest in site.pve.list_guests() if TAGS[1] in guest.tags and guest.node == site.node.name]
+def list_cache(site: Site, guests: Sequence[Guest] | None = None) -> list[CacheGuest]:
+    """Return the guests on a node that keep layers.
+
+    :param guests: the cluster's, where they have been listed already.
+    """
+    listed = site.pve.list_guests() if guests is None else guests
+    marked = [guest for guest in listed if TAGS[1] in guest.tags and guest.node == site.node.name]
     found = (_read_guest(site, guest.vmid) for guest in marked if guest.kind == "lxc")
     return [guest for guest in found if guest is not None]
 
@@ -96,7 +101,9 @@ def _read_guest(site: Site, vmid: int) -> CacheGuest | None:
     try:
         config = site.node.guests.get_config(vmid)
         checkpoints = tuple(_list_checkpoints(site, vmid))
-    except ApiFailed:  # it has just gone
+    except ApiFailed as error:
+        if not has_no_guest(error):  # else it has just gone
+            raise
         return None
     told = config.description
     owner = find_owner(told)
@@ -152,7 +159,7 @@ def claim_guest(site: Site, vmid: int, run_id: str) -> bool:
 def release_guest(site: Site, vmid: int) -> None:
     """Give a guest back: stopped, and in nobody's hands. What was done in it since its last layer does not count."""
     if site.node.guests.get_status(vmid).running:
-        site.node.tasks.wait(site.node.guests.stop(vmid))
+        site.node.tasks.run(lambda: site.node.guests.stop(vmid))
     config = site.node.guests.get_config(vmid)
     owner, opened_by = find_owner(config.description), find_line(config.description, OPENED_BY)
     given_back = describe_guest(owner, opened_by, used=int(time.time()))
@@ -173,12 +180,12 @@ def go_back(site: Site, vmid: int, snapshot: str) -> None:
     names = [found.name for found in site.node.guests.list_snapshots(vmid)]
     for name in reversed(names[names.index(snapshot) + 1 :]):
         site.node.tasks.wait(site.node.guests.delete_snapshot(vmid, name))
-    site.node.tasks.wait(site.node.guests.rollback(vmid, snapshot))
+    site.node.tasks.run(lambda: site.node.guests.rollback(vmid, snapshot))
 
 
 def drop_guest(site: Site, vmid: int) -> None:
     """Remove a guest that was claimed, with its layers."""
-    site.node.tasks.wait(site.node.guests.destroy(vmid, force=True, purge=True))
+    site.node.tasks.run(lambda: site.node.guests.destroy(vmid, force=True, purge=True))
 
 
 def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: Sequence[int]) -> None:
@@ -187,4 +194,4 @@ def keep_layer(site: Site, vmid: int, layer: str, key: Digest, since: Sequence[i
     :param since: when each of the layers in it was built.
     """
     described = describe_layer(layer, key, since)
-    site.node.tasks.wait(site.node.guests.create_snapshot(vmid, name_snapshot(key), description=described))
+    site.node.tasks.run(lambda: site.node.guests.create_snapshot(vmid, name_snapshot(key), description=described))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.templates import digest_volume
 from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
+from goldsmith.pve.guests import Guest
 from goldsmith.pve.storage import Volume, find_newest
 
 NO_BASE = Digest("sha256:" + "0" * 64)
@@ -32,11 +34,19 @@ CAN_SNAPSHOT = frozenset({"btrfs", "zfspool", "lvmthin", "rbd"})
 
 
 def read_layering(
-    image: Image, site: Site, stages: tuple[Stage, ...], key: BuildKey, *, state: Path, refresh: bool = False
+    image: Image,
+    site: Site,
+    stages: tuple[Stage, ...],
+    key: BuildKey,
+    *,
+    state: Path,
+    refresh: bool = False,
+    guests: Sequence[Guest] | None = None,
 ) -> Layering:
     """Read what a build of an image can go on from.
 
     :param state: goldsmith's own directory on this machine.
+    :param guests: the cluster's, where they have been listed already.
     """
     base = find_base_digest(image, site, state)
     keys = make_keys(stages, base, ensure_secret(image)) if base is not None else ()
@@ -46,7 +56,7 @@ def read_layering(
     return Layering(
         stages=stages,
         keys=keys,
-        cache=tuple(list_cache(site)),
+        cache=tuple(list_cache(site, guests)),
         archives=tuple(list_archives(site)),
         opened_by=key.fingerprint,
         before=before,

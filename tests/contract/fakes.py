@@ -1,0 +1,211 @@
+"""A fakepve that a build can work on: storages that are directories, and vzdump, which fakepve itself does not do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fakepve import FakePve
+from fakepve.certs import make_cert
+from fakepve.model import TaskError
+from fakepve.server import USER, error, ok, settle
+
+from goldsmith.base.secrets import Secret
+from goldsmith.build.facts import Site
+from goldsmith.pve.client import open_pve
+from goldsmith.pve.connection import Connection
+from goldsmith.pve.shell import LocalShell
+
+NO_ROOM = "command 'tar' failed: exit code 2: No space left on device"
+TASKS = ("/lxc", "/lxc/{vmid}", "/vzdump", "/start", "/stop", "/shutdown", "/snapshot", "/rollback", "/clone")
+"""Ends of the paths whose writes are tasks."""
+TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
+NODE = "pve1"
+
+
+LOCKED = "can't lock file '/run/lock/lxc/pve-config-{vmid}.lock' - got timeout"
+ANSWERS: dict[str, tuple[int, str]] = {
+    "refused": (403, "Permission check failed (/vms/900, VM.Allocate)"),
+    "broken": (500, "unable to open file '/etc/pve/nodes/pve1/lxc/900.conf.tmp' - Input/output error"),
+    "locked": (500, LOCKED.format(vmid=900)),
+    "no quorum": (500, "cluster not ready - no quorum?"),
+    "offline": (595, "No route to host"),
+    "full": (500, "unable to create image: storage 'local-lvm': No space left on device"),
+}
+"""Faults that are an answer of PVE 8.4: status and message."""
+FAULTS = (*ANSWERS, "answer lost", "no answer", "task fails", "task lacks lock")
+HANGING = 0.8
+"""Seconds that an answer takes which does not come in time."""
+
+
+@dataclass
+class Fault:
+    """What goes wrong: at one call, counted from 0, or from then on at each of its kind until the node is healed."""
+
+    kind: str
+    at: int
+    lasting: bool = False
+    call: str = ""
+
+
+class Node(FakePve):  # type: ignore[misc]
+    """With vzdump as PVE 8.4 does it (lock `backup`, a log that names the archive, a tar of the guest), and faults."""
+
+    certificate: Path
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.calls: list[str] = []
+        self.fault: Fault | None = None
+        self._opened: set[Any] = set()
+
+    async def hang_up(self) -> None:
+        """End the connections that are still there: fakepve leaves the last ones open."""
+        for transport in self._opened:
+            transport.abort()
+        await asyncio.sleep(0.01)
+
+    def arm(self, fault: Fault | None) -> None:
+        """Count calls from now on; let one of them go wrong, or none any more."""
+        self.calls, self.fault = [], fault
+
+    def _is_hit(self, call: str) -> bool:
+        if (fault := self.fault) is None:
+            return False
+        if len(self.calls) - 1 == fault.at:
+            fault.call = call
+            return True
+        return fault.lasting and call == fault.call
+
+    async def _answer(self, request: Any, handler: Any, generic: Any, path_node: str) -> Any:
+        call = f"{request.method} {re.sub(r'^/api2/json|UPID:.*?(?=/|$)', '', request.path)}"
+        self.calls.append(call)
+        self._opened.add(request.transport)
+        if not self._is_hit(call) or self.fault is None:
+            return await super()._answer(request, handler, generic, path_node)
+        kind = self.fault.kind
+        if kind in ANSWERS:
+            return error(*ANSWERS[kind])
+        if kind.startswith("task"):
+            return await self._fail_task(request, handler, generic, path_node)
+        answer = await super()._answer(request, handler, generic, path_node)
+        if kind == "answer lost":
+            request.transport.abort()
+        else:
+            await asyncio.sleep(HANGING)
+        return answer
+
+    async def _fail_task(self, request: Any, handler: Any, generic: Any, path_node: str) -> Any:
+        """Fail in a task what is done in one; all else goes well."""
+        template = re.sub(r"/lxc/\d+", "/lxc/{vmid}", request.path)
+        if request.method == "GET" or not template.endswith(TASKS):
+            return await super()._answer(request, handler, generic, path_node)
+        vmid = next(iter(re.findall(r"/lxc/(\d+)", request.path)), "")
+        why = LOCKED.format(vmid=vmid) if self.fault and "lock" in self.fault.kind else NO_ROOM
+
+        async def body() -> None:
+            raise TaskError(why)
+
+        return ok(await self.task(path_node, "vztask", vmid, request[USER], body))
+
+    def _routes_vzdump(self) -> list[tuple[str, str, Any]]:
+        return [("POST", "/nodes/{node}/vzdump", self._vzdump)]
+
+    async def _vzdump(self, values: dict[str, Any], user: str) -> str:
+        guest, storage = self.guest(int(values["vmid"])), values["storage"]
+        store = self.storages[storage]
+        stamp = time.strftime("%Y_%m_%d-%H_%M_%S")
+        path = Path(store["path"]) / "dump" / f"vzdump-lxc-{guest.vmid}-{stamp}.tar"
+
+        async def body() -> str:
+            self._task_lock(guest)
+            guest.lock = "backup"
+            try:
+                await self.pause(self.ct_secs["create"])
+                path.write_bytes(pack_guest(guest.name))
+            finally:
+                guest.lock = None
+            store.setdefault("volumes", {})[f"backup/{path.name}"] = {
+                "content": "backup", "format": "tar", "size": path.stat().st_size, "vmid": guest.vmid,
+                "ctime": int(time.time()), "notes": values.get("notes-template", "").replace("\\n", "\n"),
+            }  # fmt: skip
+            return f"INFO: Finished Backup of VM {guest.vmid}"
+
+        log = [f"INFO: starting new backup job: vzdump {guest.vmid}", f"INFO: creating vzdump archive '{path}'"]
+        upid: str = await self.task(values["node"], "vzdump", guest.vmid, user, body, vm=guest, lock=False, log=log)
+        return upid
+
+
+def pack_guest(hostname: str) -> bytes:
+    """An archive of a guest with hardly anything in it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, text in {"./etc/hostname": hostname, "./etc/vzdump/pct.conf": "arch: amd64\n"}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+@contextmanager
+def serve_node(directory: Path) -> Iterator[Node]:
+    """A node whose storage `local` lies in a directory, with a base template in it."""
+    certificate, key = make_cert(str(directory), hosts=("127.0.0.1",))[:2]
+    node = Node(host="127.0.0.1", port=0)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="node")
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(node.start(certificate, key), loop).result(30)
+        node.certificate = Path(certificate)
+        fill_storage(node, directory / "local")
+        yield node
+    finally:
+        for ending in (settle(), node.stop(), node.hang_up()):
+            asyncio.run_coroutine_threadsafe(ending, loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def fill_storage(node: Node, path: Path) -> None:
+    """Let `local` lie in a directory; the base template is in it."""
+    for folder in ("dump", "template/cache"):
+        (path / folder).mkdir(parents=True)
+    node.storages["local"]["path"] = str(path)
+    (path / "template" / "cache" / TEMPLATE).write_bytes(b"a base image")
+    node.store_file("local", TEMPLATE, 12, "vztmpl")
+
+
+@contextmanager
+def open_site(node: Node, *, user: str = "", password: str = "", timeout: float = 10.0) -> Iterator[Site]:
+    """The node as a place to build, with this machine's shell for its own."""
+    connection = Connection(
+        node.host, node.port, user or node.user, password=Secret(password or node.password),
+        ca_file=node.certificate, timeout=timeout,
+    )  # fmt: skip
+    with ExitStack() as stack:
+        pve = stack.enter_context(open_pve(connection))
+        yield Site(pve=pve, node=pve.node(NODE), shell=LocalShell(), kind="proxmox", version="9.0.10")
+
+
+def fill_cluster(node: Node, nodes: int, guests: int) -> None:
+    """Make it a cluster of many nodes, with somebody's guests evenly on them; a third are stopped."""
+    for number in range(1, nodes + 1):
+        node.add_node(f"pve{number}")
+    for number in range(guests):
+        address = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}/8"
+        node.add_ct(
+            1000 + number, name=f"web-{number}", node=f"pve{number % nodes + 1}",
+            status="running" if number % 3 else "stopped",
+            config={"net0": f"name=eth0,bridge=vmbr0,ip={address}", "tags": "theirs"},
+        )  # fmt: skip
