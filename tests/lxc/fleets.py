@@ -80,7 +80,7 @@ class Lab:
 
     def plan(self, name: str, version: Version) -> ServerPlan:
         server = self.server(name)
-        return plan_server(server, Wanted("golden", version.tag, version.digest), self.guests())
+        return plan_server(server, Wanted(server.variables.image, version.tag, version.digest), self.guests())
 
     def server(self, name: str) -> Server:
         found = self.fleet.find(name)
