@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,16 @@ def get_tags(kind: Kind) -> tuple[str, str]:
 def render_mark(run_id: str) -> str:
     """Return the line in a guest's description, or in a dump's notes, that says whose it is."""
     return f"{MARK}{run_id}"
+
+
+def render_notes(purpose: str, made: datetime, run_id: str) -> str:
+    """Return the notes of a guest that goes with its run, in Markdown, as Proxmox's own pages show them."""
+    lines = [
+        f"{purpose}, since {made:%Y-%m-%d %H:%M} UTC.",
+        "The guest goes when that is done; after a crash, `goldsmith clean` removes it.",
+        render_mark(run_id),
+    ]
+    return "\n\n".join(lines)
 
 
 def has_mark(text: str, run_id: str) -> bool:

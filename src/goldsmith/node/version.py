@@ -2,5 +2,5 @@
 
 VERSION = "8.4.21"
 RELEASE = "8.4"
-REPOID = "goldsmith"
-"""Proxmox puts a commit here; this is how one sees that it is not a Proxmox."""
+REPOID = "901d5317"
+"""Proxmox puts a commit here, 8 to 64 hex digits; by this one sees that it is not a Proxmox."""

@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from goldsmith.base.errors import NodeUnreachable
 from goldsmith.base.events import Event, Events, Undone
-from goldsmith.build.journal import find_orphans, has_mark, open_journal, read_entry, render_mark
+from goldsmith.build.journal import find_orphans, has_mark, open_journal, read_entry, render_mark, render_notes
 from goldsmith.build.undo import Undo
 
 
@@ -147,3 +148,12 @@ def test_a_journal_of_another_goldsmith_can_be_read(tmp_path: Path) -> None:
         file = journal.directory / "journal.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "from_the_future": 1}))
         assert read_entry(journal.directory) == journal.entry
+
+
+def test_notes_tell_people_what_a_guest_is_and_us_whose() -> None:
+    made = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+    notes = render_notes("**goldsmith** builds *golden* in here", made, "0123456789ab")
+    assert "**goldsmith** builds *golden* in here, since 2026-11-25 10:00 UTC." in notes
+    assert "`goldsmith clean`" in notes
+    assert has_mark(notes, "0123456789ab")
+    assert not has_mark(notes, "0123456789ac")

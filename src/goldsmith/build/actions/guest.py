@@ -11,7 +11,7 @@ from goldsmith.base.files import write_atomic
 from goldsmith.build.cache import guests as cache
 from goldsmith.build.context import Build
 from goldsmith.build.guest import TempGuest, learn_address, open_guest, run_script
-from goldsmith.build.journal import get_tags, render_mark
+from goldsmith.build.journal import get_tags, render_notes
 from goldsmith.build.steps import CreateGuest, NewGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
 from goldsmith.pve.containers import ContainerSpec
@@ -94,7 +94,7 @@ def describe_guest(build: Build) -> str:
     run_id, image = build.journal.run_id, build.image.name
     if build.plan.has_cache_guest:
         return cache.describe_guest(image, build.key.fingerprint, run_id)
-    return f"goldsmith builds {image} in here; it goes when that is done\n{render_mark(run_id)}"
+    return render_notes(f"**goldsmith** builds *{image}* from {build.base_name} in here", build.started, run_id)
 
 
 def start_guest(step: StartGuest, build: Build) -> str:

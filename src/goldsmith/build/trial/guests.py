@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from goldsmith.base.errors import BootFailed, GoldsmithError, GuestUnready, NodeUnreachable, ShellFailed, TaskFailed
 from goldsmith.build.guest import TempGuest, learn_address
-from goldsmith.build.journal import get_tags, render_mark
+from goldsmith.build.journal import get_tags, render_notes
 from goldsmith.build.traces import LATE_SECONDS, remove_guest
 from goldsmith.build.trial.context import Trial, TrialGuest
 from goldsmith.build.trial.entrance import open_entrance
@@ -54,9 +54,8 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
     plan = trial.plan
     address = next(place.address for place in plan.places if place.vmid == vmid)
     kind = trial.journal.entry.kind
-    purpose = (
-        f"goldsmith tests {plan.version} in here" if kind == "test" else f"somebody looks at {plan.version} in here"
-    )
+    what = f"*{plan.version}* (`{plan.version.digest}`)"
+    purpose = f"**goldsmith** tests {what} in here" if kind == "test" else f"Somebody looks at {what} in here"
     return ContainerSpec(
         vmid=vmid,
         ostemplate=trial.volid,
@@ -68,7 +67,7 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
         ssh_public_keys=(trial.key,),
         tags=get_tags(kind),
         pool=plan.image.variables.proxmox_pool or "",
-        description=f"{purpose}; it goes when that is done\n{render_mark(trial.journal.run_id)}",
+        description=render_notes(purpose, trial.started, trial.journal.run_id),
     )
 
 
