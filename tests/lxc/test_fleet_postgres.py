@@ -78,6 +78,14 @@ class Database:
         """What tells a database cluster from any other, made when it was."""
         return self.ask("SELECT system_identifier FROM pg_control_system()")
 
+    @property
+    def certificate(self) -> str:
+        """What PostgreSQL shows to clients that ask for TLS."""
+        show = "openssl s_client -starttls postgres -connect localhost:5432 </dev/null 2>/dev/null"
+        shown = self.lab.run(SERVER, f"{show} | openssl x509 -noout -fingerprint -subject")
+        assert f"CN = {SERVER}" in shown
+        return shown
+
 
 @dataclass
 class Versions:
@@ -116,12 +124,15 @@ def test_no_acknowledged_write_is_lost(database: Database, versions: Versions) -
     identity = database.identity
     assert database.ask("SHOW shared_buffers") == "128MB"
 
+    certificate = database.certificate
+
     with write_on(database.connect) as writer:
         with tell_pause(writer, "a good version"):
             replaced = lab.deploy(SERVER, versions.two)
         print(f"no answer at port 5432 for {replaced.outage:.2f} s")
         assert database.ask("SHOW shared_buffers") == "64MB"
         assert database.identity == identity, "the data was there before PostgreSQL was started"
+        assert database.certificate == certificate
 
         with (
             tell_pause(writer, "a bad version, and back"),
@@ -131,6 +142,7 @@ def test_no_acknowledged_write_is_lost(database: Database, versions: Versions) -
         assert "postgresql@15-main.service failed" in failed.value.message
         assert database.ask("SHOW shared_buffers") == "64MB"
         assert database.identity == identity
+        assert lab.find_drift(SERVER).is_clean
 
         with tell_pause(writer, "a backup"):
             lab.back_up(SERVER)
