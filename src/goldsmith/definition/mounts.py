@@ -32,8 +32,6 @@ class DataVolume:
     size: DiskSize
     backup: bool = True
     """Whether it is in backups; without, it is lost with its storage, and a replacement says so."""
-    owner: str = ""
-    """`uid:gid` inside the server that its top directory gets when it is made; empty: root."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _list_entries(value: Any, what: str) -> list[tuple[int, Any]]:
 def _read_entry(entry: Any, what: str) -> Data:
     if isinstance(entry, DataVolume | BindMount):
         return entry
-    given = _read_mapping(entry, what, ("path", "volume", "bind", "backup", "owner", "repository"))
+    given = _read_mapping(entry, what, ("path", "volume", "bind", "backup", "repository"))
     if ("volume" in given) == ("bind" in given):
         raise ValueError(f"{what}: one of volume (STORAGE:GIB) and bind (a directory of the node) is wanted")
     path = _read_path(given.get("path"), f"{what}: path")
@@ -129,10 +127,7 @@ def _read_volume(given: Mapping[str, Any], path: PurePosixPath, what: str) -> Da
     backup = given.get("backup", True)
     if not isinstance(backup, bool):
         raise ValueError(f"{what}: backup of a volume is true or false")
-    owner = str(given.get("owner", ""))
-    if owner and not re.fullmatch(r"\d{1,5}:\d{1,5}", owner):
-        raise ValueError(f"{what}: owner is UID:GID in numbers, for example 999:999")
-    return DataVolume(path, size, backup, owner)
+    return DataVolume(path, size, backup)
 
 
 def _read_bind(given: Mapping[str, Any], path: PurePosixPath, what: str) -> BindMount:

@@ -51,6 +51,7 @@ VOLATILE = (
 BOOT_FOLDERS = frozenset({"root/.ssh"})
 """Folders that systemd makes at boot where they are missing (tmpfiles.d/provision.conf); what is in them counts."""
 HOST_KEYS = re.compile(r"etc/ssh/ssh_host_\w+_key(\.pub)?\Z")
+HASH_LINK = re.compile(r"etc/ssl/certs/[0-9a-f]{8}\.\d+\Z")
 BYTECODE = re.compile(r"(.*/)?__pycache__(/|\Z)")
 UNITS = re.compile(r"(etc|usr/lib|lib)/systemd/(system|user)/")
 ACCOUNTS = ("etc/passwd", "etc/group")
@@ -175,7 +176,12 @@ def compare(tree: Tree, seen: dict[str, Seen], ignored: Sequence[str]) -> list[D
     found: list[Drifted] = []
     told: set[str] = set()
     for path in sorted(tree.keys() | seen.keys()):
-        if path in BOOT_FOLDERS or is_ignored(path, prefixes) or any(path.startswith(f"{folder}/") for folder in told):
+        if (
+            path in BOOT_FOLDERS
+            or is_ignored(path, prefixes)
+            or is_snakeoil_link(path, seen)
+            or any(path.startswith(f"{folder}/") for folder in told)
+        ):
             continue
         what = _name_differences(path, tree, seen)
         if not what:
@@ -193,6 +199,11 @@ def is_ignored(path: str, prefixes: frozenset[str]) -> bool:
         return True
     parts = path.split("/")
     return any("/".join(parts[:number]) in prefixes for number in range(1, len(parts) + 1))
+
+
+def is_snakeoil_link(path: str, seen: dict[str, Seen]) -> bool:
+    """Tell whether a path is the link by which OpenSSL finds a certificate that the guest has made for itself."""
+    return HASH_LINK.match(path) is not None and path in seen and seen[path].target.endswith("ssl-cert-snakeoil.pem")
 
 
 def _name_differences(path: str, tree: Tree, seen: dict[str, Seen]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ COMPLETE: dict[str, Any] = {
     "tags": ["web"],
     "order": 10,
     "data": [
-        {"path": "/var/lib/postgresql", "volume": "local-lvm:8", "owner": "999:999"},
+        {"path": "/var/lib/postgresql", "volume": "local-lvm:8"},
         {"path": "/srv/films", "bind": "/tank/films", "backup": "none"},
         {"path": "/srv/mail", "bind": "/tank/mail", "backup": "restic", "repository": "/mnt/backup/mail"},
     ],
@@ -61,7 +61,7 @@ def test_a_complete_server() -> None:
     assert variables.fixed_address == IPv4Interface("10.10.10.11/24")
     assert (variables.memory, variables.features) == (2048, {"nesting": "1", "keyctl": "1"})
     assert variables.volumes == (
-        DataVolume(PurePosixPath("/var/lib/postgresql"), DiskSize("local-lvm", 8 << 30), True, "999:999"),
+        DataVolume(PurePosixPath("/var/lib/postgresql"), DiskSize("local-lvm", 8 << 30), True),
     )
     assert variables.binds[1] == BindMount(
         PurePosixPath("/srv/mail"), PurePosixPath("/tank/mail"), "restic", "/mnt/backup/mail"
