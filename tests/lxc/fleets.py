@@ -26,6 +26,7 @@ from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_se
 from goldsmith.fleet.specification import list_data_paths
 from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.client import open_pve
+from goldsmith.pve.properties import render_net
 from goldsmith.pve.storage import Volume
 from tests.lxc.images import Workshop
 
@@ -78,9 +79,16 @@ class Lab:
     def guests(self) -> Guests:
         return read_guests(self.site.pve.list_guests())
 
-    def plan(self, name: str, version: Version) -> ServerPlan:
+    def plan(self, name: str, version: Version, *, adopt: bool = False) -> ServerPlan:
         server = self.server(name)
-        return plan_server(server, Wanted(server.variables.image, version.tag, version.digest), self.guests())
+        wanted = Wanted(server.variables.image, version.tag, version.digest)
+        return plan_server(server, wanted, self.guests(), adopt=adopt)
+
+    def forget(self, vmid: int) -> None:
+        """Make a server's guest one that somebody has made by hand."""
+        net = self.site.node.guests.get_config(vmid).nets["net0"]
+        changes = {"tags": "web", "description": "mine", "net0": render_net(replace(net, hwaddr=None))}
+        self.site.node.guests.set_config(vmid, changes)
 
     def server(self, name: str) -> Server:
         found = self.fleet.find(name)
@@ -90,14 +98,14 @@ class Lab:
     @property
     def around(self) -> Surrounding:
         events = Events(self.told.append, *self.listeners)
-        return Surrounding(
-            state=self.workshop.state, inventory=self.folder, events=events, wishes=Wishes(untested=True)
-        )
+        wishes = Wishes(untested=True)
+        return Surrounding(state=self.workshop.state, inventory=self.folder, events=events, wishes=wishes)
 
-    def deploy(self, name: str, version: Version) -> Replaced:
-        plan = self.plan(name, version)
+    def deploy(self, name: str, version: Version, plan: ServerPlan | None = None, *, adopt: bool = False) -> Replaced:
+        plan = plan or self.plan(name, version)
         assert plan.action in (Action.CREATE, Action.REPLACE), plan
-        return replace_server(plan, self.site, self.repository, version, self.around)
+        around = replace(self.around, wishes=Wishes(untested=True, adopt=adopt))
+        return replace_server(plan, self.site, self.repository, version, around)
 
     def find_interrupted(self, name: str) -> Record | None:
         return find_interrupted(self.server(name), self.site, self.guests())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from goldsmith.artifacts.repository import Version
-from goldsmith.base.errors import FleetError, RolledBack
+from goldsmith.base.errors import FleetError, NotOurs, RolledBack
 from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.fleet.plan import Action
 from tests.lxc.fleets import Lab
@@ -205,3 +205,19 @@ def test_a_server_is_brought_back_to_a_backup(lab: Lab, one: Version, two: Versi
         lab.restore("db1", oldest)
     assert lab.run("db1", "cat /srv/data/word") == "precious"
     assert len(lab.list_volumes()) == 2
+
+
+def test_a_guest_of_somebody_else_is_taken_over_when_that_is_said(lab: Lab, one: Version, two: Version) -> None:
+    """With its data; it had another MAC, and was made by hand."""
+    lab.declare("db1", **DATA)
+    first = lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    lab.forget(first.vmid)
+    assert lab.plan("db1", two).action is Action.BLOCKED
+    with pytest.raises(NotOurs, match="was not made by goldsmith: it is not touched"):
+        lab.deploy("db1", two, lab.plan("db1", two, adopt=True))
+    taken = lab.deploy("db1", two, lab.plan("db1", two, adopt=True), adopt=True)
+    assert taken.vmid != first.vmid
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "two\nprecious"
+    assert len(lab.list_volumes()) == 1
+    assert lab.list_guests()[first.vmid] == "goldsmith-previous"

@@ -94,7 +94,7 @@ def deploy_servers(settings: Settings, names: Sequence[str], ways: Ways) -> None
     """Make, replace and reconfigure servers."""
     with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
         yard = Yard(settings, stack, events)
-        planned, _, chosen = yard.plan(names, again=ways.again)
+        planned, _, chosen = yard.plan(names, again=ways.again, adopt=ways.wishes.adopt)
         work = [one for one in planned.servers if one.is_deployable]
         work = work[:1] if ways.canary else work
         if ways.check:

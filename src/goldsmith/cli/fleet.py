@@ -24,7 +24,7 @@ from goldsmith.definition.image import Image
 from goldsmith.definition.source import Document, load_document
 from goldsmith.fleet.facts import Guests, read_guests
 from goldsmith.fleet.marks import Role
-from goldsmith.fleet.plan import FleetPlan, ServerPlan, Wanted, plan_fleet
+from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan, Wanted, plan_fleet
 from goldsmith.provision.inventory import read_inventory
 from goldsmith.pve.guests import Guest
 
@@ -77,6 +77,7 @@ class Yard:
         self.settings, self.events = settings, events
         self.fleet = load_fleet(settings)
         self._sites = Sites(stack, events, settings)
+        self._changes: dict[tuple[str, str], tuple[PackageChange, ...]] = {}
 
     @cached_property
     def places(self) -> list[Place]:
@@ -113,13 +114,15 @@ class Yard:
             return Chosen(Wanted(image, fault=error.message))
         return Chosen(Wanted(image, stored.version.tag, stored.version.digest), stored)
 
-    def plan(self, names: Sequence[str], *, again: bool = False) -> tuple[FleetPlan, Guests, dict[str, Chosen]]:
+    def plan(
+        self, names: Sequence[str], *, again: bool = False, adopt: bool = False
+    ) -> tuple[FleetPlan, Guests, dict[str, Chosen]]:
         """Compare what is declared, stored and running."""
         servers = self.fleet.select(names)
         chosen = self._choose_all(servers)
         guests = self.read_guests(servers)
         wanted = {name: one.wanted for name, one in chosen.items()}
-        return plan_fleet(self.fleet, servers, wanted, guests, again=again), guests, chosen
+        return plan_fleet(self.fleet, servers, wanted, guests, again=again, adopt=adopt), guests, chosen
 
     def _choose_all(self, servers: Iterable[Server]) -> dict[str, Chosen]:
         """Ask the repository once for each version, not for each server."""
@@ -133,15 +136,21 @@ class Yard:
 
     def list_changes(self, plan: ServerPlan, chosen: Chosen) -> tuple[PackageChange, ...]:
         """Return the packages that a replacement changes; nothing where the version before is not stored any more."""
-        if plan.guest is None or chosen.stored is None or not plan.guest.labels.tag:
+        if plan.action is not Action.REPLACE or plan.guest is None or chosen.stored is None:
             return ()
+        pair = (plan.guest.labels.version, str(chosen.stored.version))
+        if pair not in self._changes:
+            self._changes[pair] = self._compare(pair[0], chosen.stored)
+        return self._changes[pair]
+
+    def _compare(self, before: str, after: Stored) -> tuple[PackageChange, ...]:
         try:
-            before = get_from(self.places, plan.guest.labels.version)
+            record = get_from(self.places, before).record if before else None
         except RepositoryError:
             return ()
-        if before.record is None or chosen.stored.record is None:
+        if record is None or after.record is None:
             return ()
-        return diff_packages(before.record.packages, chosen.stored.record.packages)
+        return diff_packages(record.packages, after.record.packages)
 
     def get_server(self, name: str) -> Server:
         """Return a server by its name.

@@ -77,15 +77,17 @@ class FleetPlan:
 
 
 def plan_fleet(
-    fleet: Fleet, servers: Iterable[Server], wanted: Mapping[str, Wanted], guests: Guests, *, again: bool = False
-) -> FleetPlan:
+    fleet: Fleet, servers: Iterable[Server], wanted: Mapping[str, Wanted], guests: Guests, *, again: bool = False,
+    adopt: bool = False,
+) -> FleetPlan:  # fmt: skip
     """Decide what has to be done.
 
     :param servers: those that are meant, of the fleet.
     :param wanted: the version of each, by the server's name.
     :param again: replace servers also where they run that version already.
+    :param adopt: replace guests of their names that goldsmith has not made.
     """
-    plans = tuple(plan_server(server, wanted[server.name], guests, again=again) for server in servers)
+    plans = tuple(plan_server(one, wanted[one.name], guests, again=again, adopt=adopt) for one in servers)
     known = {server.hostname for server in fleet.servers}
     strays = (
         guest for guest in guests.by_vmid.values() if guest.labels.role is Role.CURRENT and guest.name not in known
@@ -93,7 +95,9 @@ def plan_fleet(
     return FleetPlan(plans, tuple(sorted(strays, key=lambda guest: guest.vmid)))
 
 
-def plan_server(server: Server, wanted: Wanted, guests: Guests, *, again: bool = False) -> ServerPlan:
+def plan_server(
+    server: Server, wanted: Wanted, guests: Guests, *, again: bool = False, adopt: bool = False
+) -> ServerPlan:
     """Decide what has to be done for one server."""
     current = guests.find(server.hostname, Role.CURRENT)
     if (unfinished := _find_unfinished(server, guests)) is not None:
@@ -101,7 +105,7 @@ def plan_server(server: Server, wanted: Wanted, guests: Guests, *, again: bool =
     if wanted.fault:
         return ServerPlan(server, Action.BLOCKED, wanted.fault, wanted, current)
     if current is None:
-        return _plan_new(server, wanted, guests)
+        return _plan_new(server, wanted, guests, adopt=adopt)
     if (reason := _find_replacement(server, wanted, current, again=again)) is not None:
         return ServerPlan(server, Action.REPLACE, reason, wanted, current)
     if make_labels(server, Role.CURRENT, wanted.image, wanted.tag).conf != current.labels.conf:
@@ -119,9 +123,13 @@ def _find_unfinished(server: Server, guests: Guests) -> str | None:
     return f"a replacement is under way, or was interrupted (guest {found.vmid}): goldsmith resume, or goldsmith abort"
 
 
-def _plan_new(server: Server, wanted: Wanted, guests: Guests) -> ServerPlan:
+def _plan_new(server: Server, wanted: Wanted, guests: Guests, *, adopt: bool) -> ServerPlan:
     """Decide about a server that does not run: it is made, unless somebody else's guest is in its place."""
-    if strangers := guests.list_strangers(server.hostname):
+    strangers = guests.list_strangers(server.hostname)
+    if adopt and len(strangers) == 1 and strangers[0].kind == "lxc":
+        reason = f"guest {strangers[0].vmid}, which goldsmith has not made, is taken over"
+        return ServerPlan(server, Action.REPLACE, reason, wanted, strangers[0])
+    if strangers:
         reason = f"guest {strangers[0].vmid} has its name and was not made by goldsmith: --adopt, or remove it"
         return ServerPlan(server, Action.BLOCKED, reason, wanted)
     taken = [vmid for vmid in server.variables.vmid if vmid in guests.by_vmid]

@@ -321,17 +321,19 @@ def undo_after(error: GoldsmithError, work: Work) -> None:
 
 def undo_replacement(work: Work) -> None:
     """Bring back what was before, wherever the replacement stands. That it goes back is written down first."""
-    if is_claimed_by_other(work):
+    if was_never_claimed(work):
         return
     work.note(back=True)
     reach(list_undoing(work.record), work)
 
 
-def is_claimed_by_other(work: Work) -> bool:
+def was_never_claimed(work: Work) -> bool:
     """Tell whether the server was never ours: then there is nothing of ours to undo."""
     config = work.find(work.record.old)
-    found = parse_record(config.description) if config is not None else None
-    return found is not None and found.run != work.record.run
+    if config is None:
+        return False
+    found = parse_record(config.description)
+    return found.run != work.record.run if found is not None else not work.owns(config)
 
 
 def announce(work: Work, outage: Outage) -> Replaced:

@@ -7,7 +7,7 @@ from typing import Any
 
 from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
 from goldsmith.fleet.facts import Guests, read_guests
-from goldsmith.fleet.marks import Role, render_labels
+from goldsmith.fleet.marks import Role
 from goldsmith.fleet.plan import Wanted
 from goldsmith.fleet.specification import label, make_labels
 from goldsmith.pve.answers import VmId
@@ -42,6 +42,3 @@ def make_stranger(name: str = "web1", vmid: int = 100) -> Guest:
 
 def make_guests(*guests: Guest) -> Guests:
     return read_guests(guests)
-
-
-__all__ = ["render_labels"]

@@ -60,6 +60,16 @@ def test_somebody_elses_guest_of_its_name_is_not_touched() -> None:
     assert "guest 100 has its name and was not made by goldsmith: --adopt, or remove it" in plan.reason
 
 
+def test_unless_that_is_said() -> None:
+    guests = make_guests(make_stranger())
+    plan = plan_server(make_server(), ONE, guests, adopt=True)
+    assert (plan.action, plan.reason) == (
+        Action.REPLACE, "guest 100, which goldsmith has not made, is taken over",
+    )  # fmt: skip
+    two = make_guests(make_stranger(), make_stranger(vmid=101))
+    assert plan_server(make_server(), ONE, two, adopt=True).action is Action.BLOCKED, "which of the two?"
+
+
 def test_vmids_that_are_all_taken_block_it() -> None:
     plan = plan_server(make_server(vmid=[100, 101]), ONE, make_guests(make_stranger("a"), make_stranger("b", 101)))
     assert (plan.action, plan.reason) == (Action.BLOCKED, "vmid 100 belongs to another guest")
