@@ -27,6 +27,7 @@ from goldsmith.fleet.marks import Role
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan, Wanted, plan_fleet
 from goldsmith.provision.inventory import read_inventory
 from goldsmith.pve.guests import Guest
+from goldsmith.pve.storage import Volume
 
 YAML = (".yml", ".yaml")
 
@@ -77,6 +78,7 @@ class Yard:
         self.settings, self.events = settings, events
         self.fleet = load_fleet(settings)
         self._sites = Sites(stack, events, settings)
+        self._volumes: dict[tuple[str, str], list[Volume]] = {}
         self._changes: dict[tuple[str, str], tuple[PackageChange, ...]] = {}
 
     @cached_property
@@ -180,6 +182,13 @@ class Yard:
             (version for version in versions if _order(version.tag) < _order(tag)), key=lambda one: _order(one.tag)
         )
         return older[-1].tag if older else None
+
+    def list_backup_volumes(self, site: Site, storage: str) -> list[Volume]:
+        """Return the backups in a storage of a node; asked for once."""
+        place = (site.name, storage)
+        if place not in self._volumes:
+            self._volumes[place] = site.node.storage.list_content(storage, "backup")
+        return self._volumes[place]
 
     def find_signers(self, server: Server) -> Path | None:
         """Return who may sign a server's versions, where its image wants a signature."""

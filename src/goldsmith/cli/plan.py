@@ -17,7 +17,7 @@ from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
-from goldsmith.fleet.backups import find_drill, list_backups
+from goldsmith.fleet.backups import find_drill, select_backups
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.marks import Role
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
@@ -131,9 +131,11 @@ def find_age(version: str, yard: Yard) -> str | None:
 
 def find_last_backup(one: ServerPlan, yard: Yard) -> str | None:
     """Return when the newest backup of a server was made, and when one was tried out last."""
-    if one.server.variables.backup is None or one.guest is None:
+    plan = one.server.variables.backup
+    if plan is None or one.guest is None:
         return None
-    backups = list_backups(one.server, yard.find_site(one.server, one.guest.node))
+    volumes = yard.list_backup_volumes(yard.find_site(one.server, one.guest.node), plan.storage)
+    backups = select_backups(one.server, volumes)
     if not backups:
         return "never"
     drilled = find_drill(backups)

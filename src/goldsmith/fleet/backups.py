@@ -63,8 +63,12 @@ def back_up_server(server: Server, guest: ServerGuest, site: Site, events: Event
 
 def list_backups(server: Server, site: Site) -> list[Volume]:
     """Return a server's backups, newest first: by what their notes say, whatever vmid it had."""
-    found = site.node.storage.list_content(get_plan(server).storage, "backup")
-    ours = (volume for volume in found if find_server(volume.notes) == server.name)
+    return select_backups(server, site.node.storage.list_content(get_plan(server).storage, "backup"))
+
+
+def select_backups(server: Server, volumes: Iterable[Volume]) -> list[Volume]:
+    """Return those of a storage's backups that are a server's, newest first."""
+    ours = (volume for volume in volumes if find_server(volume.notes) == server.name)
     return sorted(ours, key=lambda volume: (volume.created, volume.volid), reverse=True)
 
 
