@@ -114,7 +114,7 @@ def check_owns_nothing(work: Handling, vmid: int, discard: Set[str]) -> None:
     if owned:
         raise DataMissing(
             f"{work.server.name}: guest {vmid} still owns {', '.join(owned)}, and is not destroyed",
-            hint="goldsmith abort brings the server back",
+            hint=f"look at it (pct config {vmid}), and remove it by hand when nobody needs that data",
         )
 
 
