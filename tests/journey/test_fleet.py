@@ -79,6 +79,13 @@ def test_from_an_inventory_to_a_replaced_server_and_back(journey: Journey) -> No
         assert (
             journey.goldsmith("plan", code=3).stdout.splitlines()[1].startswith(f"web1    replace  from golden:{one}")
         )
+        inventory = journey.project / "inventory/hosts.yml"
+        web3 = f"        web3: {{image: golden, version: '{two}', memory: 256}}\n"
+        text = inventory.read_text().replace("web1:", "web2:").replace(".3.5/", ".3.6/")
+        inventory.write_text(text.replace("      hosts:\n", f"      hosts:\n{web3}"))
+        side_by_side = journey.goldsmith("deploy", "web2", "web3", "--yes", "--untested", "--serial", "2")
+        assert sorted(side_by_side.stdout.splitlines()) == [f"web2 golden:{two}", f"web3 golden:{two}"]
+        declare(journey, two)
         mistaken = (journey.project / "inventory/hosts.yml").read_text().replace("memory: 256", "memori: 256")
         (journey.project / "inventory/hosts.yml").write_text(mistaken)
         wrong = journey.goldsmith("plan", code=2)

@@ -118,7 +118,7 @@ def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wis
     yield from run_jobs(jobs, min(len(jobs), os.cpu_count() or 1), events)
 
 
-def make_job(image: Image, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job:
+def make_job(image: Image, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job[Built]:
     """Return an image's build as one of several; it has a connection of its own to the node."""
     site = prepared.sites.of(image)
 

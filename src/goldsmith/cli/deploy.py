@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import update_wrapper
+from typing import Any, Concatenate
 
 import click
 
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import FleetError, GoldsmithError
 from goldsmith.base.events import Events, Notice
+from goldsmith.build.facts import Site
+from goldsmith.build.several import Job, run_jobs
 from goldsmith.cli.consent import check_consent
 from goldsmith.cli.fleet import Chosen, Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
@@ -26,10 +29,12 @@ from goldsmith.fleet.marks import Record
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
 from goldsmith.fleet.reconfigure import reconfigure
 from goldsmith.fleet.run import Replaced, Surrounding, Wishes, begin_record, replace_server
+from goldsmith.pve.client import open_pve
 
 OPTIONS = (
     click.option("--yes", is_flag=True, help="Do not ask."),
     click.option("--check", is_flag=True, help="Only show what would be done, goal by goal."),
+    click.option("--serial", type=click.IntRange(1, 64), default=1, show_default=True, help="How many at a time."),
     click.option("--canary", is_flag=True, help="Only the first server; the rest stays as it is."),
     click.option("--untested", is_flag=True, help="Also versions that have not passed their tests."),
     click.option("--adopt", is_flag=True, help="Also guests that goldsmith has not made."),
@@ -37,14 +42,6 @@ OPTIONS = (
         "--discard", multiple=True, metavar="PATH", help="Data at PATH, which the inventory does not declare, may go."
     ),
 )
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def deploy_options(function: F) -> F:
-    """Add the options of commands that replace servers."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,44 +52,57 @@ class Ways:
     yes: bool
     check: bool
     canary: bool
-    again: bool
+    serial: int
+    """How many servers are replaced at a time."""
+    again: bool = False
     """Whether also those are replaced that run what they should."""
+
+
+def deploy_options(
+    function: Callable[[Settings, tuple[str, ...], Ways], None],
+) -> Callable[Concatenate[Settings, ...], None]:
+    """Add the options of commands that replace servers; the command gets what they come to."""
+
+    def call(settings: Settings, /, servers: tuple[str, ...], discard: tuple[str, ...], **said: Any) -> None:
+        wishes = Wishes(adopt=said.pop("adopt"), untested=said.pop("untested"), discard=frozenset(discard))
+        function(settings, servers, Ways(wishes=wishes, **said))
+
+    command: Callable[Concatenate[Settings, ...], None] = update_wrapper(call, function)
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command(cls=Command)
 @click.argument("servers", nargs=-1, metavar="[SERVER]...")
-@deploy_options
 @pass_settings
-def deploy(
-    settings: Settings, servers: tuple[str, ...], yes: bool, check: bool, canary: bool, untested: bool, adopt: bool,
-    discard: tuple[str, ...],
-) -> None:  # fmt: skip
+@deploy_options
+def deploy(settings: Settings, servers: tuple[str, ...], ways: Ways) -> None:
     """Do what `goldsmith plan` shows: make, replace and reconfigure servers, one after another.
 
     Before a server with data is replaced, it is backed up, and the backup is read back. The new guest is made beside
     the old one, gets its address and its data, and is checked; where a check fails, the old one comes back by itself.
-    The first failure ends the command, and the servers after it stay as they are.
+    After the first failure no other server is begun; those stay as they are.
     """
-    wishes = Wishes(adopt=adopt, untested=untested, discard=frozenset(discard))
-    deploy_servers(settings, servers, Ways(wishes=wishes, yes=yes, check=check, canary=canary, again=False))
+    deploy_servers(settings, servers, ways)
 
 
 @click.command(cls=Command)
 @click.argument("servers", nargs=-1, required=True, metavar="SERVER...")
-@deploy_options
 @pass_settings
-def rebuild(
-    settings: Settings, servers: tuple[str, ...], yes: bool, check: bool, canary: bool, untested: bool, adopt: bool,
-    discard: tuple[str, ...],
-) -> None:  # fmt: skip
+@deploy_options
+def rebuild(settings: Settings, servers: tuple[str, ...], ways: Ways) -> None:
     """Replace servers, also where they run the version that they should."""
-    wishes = Wishes(adopt=adopt, untested=untested, discard=frozenset(discard))
-    deploy_servers(settings, servers, Ways(wishes=wishes, yes=yes, check=check, canary=canary, again=True))
+    deploy_servers(settings, servers, replace(ways, again=True))
 
 
 def deploy_servers(settings: Settings, names: Sequence[str], ways: Ways) -> None:
     """Make, replace and reconfigure servers."""
-    with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
+    with (
+        open_events(settings, several=ways.serial > 1) as (events, interrupts),
+        ExitStack() as stack,
+        interrupts.work(),
+    ):
         yard = Yard(settings, stack, events)
         planned, _, chosen = yard.plan(names, again=ways.again, adopt=ways.wishes.adopt)
         work = [one for one in planned.servers if one.is_deployable]
@@ -103,7 +113,7 @@ def deploy_servers(settings: Settings, names: Sequence[str], ways: Ways) -> None
         check_possible(planned)
         if work and not ways.yes:
             ask(work)
-        done = list(do(work, chosen, yard, ways.wishes))
+        done = list(do(work, chosen, yard, ways))
         expire(yard, names)
     report(done, settings)
 
@@ -140,30 +150,44 @@ def ask(work: Sequence[ServerPlan]) -> None:
     check_consent("\n".join([*lines, f"Replace or change {len(work)} server{'s' if len(work) > 1 else ''}?"]))
 
 
-def do(work: Sequence[ServerPlan], chosen: dict[str, Chosen], yard: Yard, wishes: Wishes) -> Iterator[Replaced]:
-    """Do it for one server after another."""
-    for number, one in enumerate(work, start=1):
-        try:
-            replaced = do_one(one, chosen[one.server.name], yard, wishes)
-        except GoldsmithError:
-            for rest in work[number:]:
-                yard.events.emit(Notice(message=f"{rest.server.name} stays as it is", level="warning"))
-            raise
-        if replaced is not None:
-            yield replaced
+def do(work: Sequence[ServerPlan], chosen: dict[str, Chosen], yard: Yard, ways: Ways) -> Iterator[Replaced]:
+    """Do it for one server after another, or for some at a time. After a failure no other one is begun."""
+    jobs = [make_job(one, chosen[one.server.name], yard, ways.wishes) for one in work]
+    if ways.serial == 1:
+        for number, job in enumerate(jobs, start=1):
+            try:
+                yield from filter(None, [job.work(yard.events)])
+            except GoldsmithError:
+                if rest := ", ".join(waiting.name for waiting in jobs[number:]):
+                    yard.events.emit(Notice(message=f"left as they are: {rest}", level="warning"))
+                raise
+        return
+    done = run_jobs(jobs, ways.serial, yard.events, stop=True, failed="was not replaced")
+    yield from (replaced for replaced in done if replaced is not None)
 
 
-def do_one(one: ServerPlan, chosen: Chosen, yard: Yard, wishes: Wishes) -> Replaced | None:
-    """Make, replace or reconfigure one server; None where only its settings were changed."""
+def make_job(one: ServerPlan, chosen: Chosen, yard: Yard, wishes: Wishes) -> Job[Replaced | None]:
+    """Return what is to be done for a server as one of several; it has a connection of its own to the node."""
     site = yard.find_site(one.server, one.guest.node if one.guest is not None else "")
+    around = make_surrounding(yard, yard.events, wishes, one)
+
+    def work(events: Events) -> Replaced | None:
+        with open_pve(site.pve.connection) as pve:
+            own = replace(site, pve=pve, node=pve.node(site.node.name))
+            return do_one(one, chosen, own, replace(around, events=events))
+
+    return Job(one.server.name, work)
+
+
+def do_one(one: ServerPlan, chosen: Chosen, site: Site, around: Surrounding) -> Replaced | None:
+    """Make, replace or reconfigure one server; None where only its settings were changed."""
     if one.action is Action.RECONFIGURE and one.guest is not None:
         made = reconfigure(one.server, one.guest, site)
         what = f"{one.server.name} has what the inventory says" + (f"; made: {', '.join(made)}" if made else "")
-        yard.events.emit(Notice(message=what))
+        around.events.emit(Notice(message=what))
         return None
     if chosen.stored is None:
         raise FleetError(f"{one.server.name}: {chosen.wanted.fault}")
-    around = make_surrounding(yard, yard.events, wishes, one)
     return replace_server(one, site, chosen.stored.repository, chosen.stored.version, around)
 
 

@@ -37,7 +37,7 @@ class Site:
 
     def job(
         self, name: str, *, after: str = "", shares: str = "", during: Callable[[Events], None] | None = None
-    ) -> Job:
+    ) -> Job[Built]:
         def work(events: Events) -> Built:
             with self._lock:
                 self.running.add(name)
@@ -107,6 +107,21 @@ def test_one_that_fails_keeps_only_those_upon_it_from_being_built() -> None:
         "b": "b is not built: a, which it is built upon, has failed",
         "c": "c is not built: b, which it is built upon, has failed",
     }
+
+
+def test_where_that_is_wanted_nothing_begins_after_a_failure() -> None:
+    site, told = Site(), list[Event]()
+
+    def fail(_: Events) -> None:
+        raise GuestError("it broke")
+
+    jobs = [site.job("a"), site.job("b", during=fail), site.job("c"), site.job("d")]
+    done: list[Built] = []
+    with pytest.raises(GuestError, match="it broke"):
+        done.extend(run_jobs(jobs, 1, Events(told.append), stop=True, failed="was not replaced"))
+    assert (names(done), site.began) == (["a"], ["a", "b"])
+    said = [event.message for event in told if isinstance(event, Notice)]
+    assert said == ["b was not replaced: it broke", "left as they are: c, d"]
 
 
 def test_an_interrupt_ends_every_build_once_and_waits_for_what_it_undoes() -> None:
