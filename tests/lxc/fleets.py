@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -150,6 +151,12 @@ class Lab:
         assert found is not None, name
         shell = AttachShell(name, self.site.shell, self.site.lxc_path, found.vmid)
         return shell.run(["sh", "-c", command]).stdout.strip()
+
+    def scan_keys(self, name: str) -> list[str]:
+        """Return the host keys that a server shows to whoever connects."""
+        address = str(self.server(name).variables.address).partition("/")[0]
+        argv = ["ssh-keyscan", "-T", "5", address]
+        return sorted(subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines())
 
     def expire(self, name: str, days: int) -> list[int]:
         """Remove the guests that would be kept no longer in some days."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -221,3 +222,19 @@ def test_a_guest_of_somebody_else_is_taken_over_when_that_is_said(lab: Lab, one:
     assert lab.run("db1", "cat /etc/golden /srv/data/word") == "two\nprecious"
     assert len(lab.list_volumes()) == 1
     assert lab.list_guests()[first.vmid] == "goldsmith-previous"
+
+
+@pytest.mark.parametrize("strategy", ["swap", "recreate"])
+def test_host_keys_stay_where_that_is_wanted(lab: Lab, one: Version, two: Version, strategy: str) -> None:
+    data = DATA if strategy == "recreate" else {"backup": "local"}
+    lab.declare("db1", strategy=strategy, keep_host_keys=True, checks=[{"port": 22}], **data)
+    lab.deploy("db1", one)
+    before = lab.scan_keys("db1")
+    assert before
+    lab.deploy("db1", two)
+    assert lab.run("db1", "cat /etc/golden; stat -c %a /etc/ssh/ssh_host_ed25519_key") == "two\n600"
+    assert lab.scan_keys("db1") == before
+    assert not Path("/run/goldsmith-keys").exists() or list(Path("/run/goldsmith-keys").iterdir()) == []
+    lab.hosts["db1"]["keep_host_keys"] = False
+    lab.deploy("db1", one)
+    assert lab.scan_keys("db1") != before

@@ -229,6 +229,14 @@ class ServerVariables(BaseModel):
         "How long the guest that was replaced is kept, stopped, for a rollback.", PERIOD_FORM, "7d", default=7 * DAY
     )
 
+    keep_host_keys: Truth = declare(
+        "Whether the SSH host keys of the server stay the same when it is replaced, so that nobody's known_hosts is "
+        "wrong afterwards. They are handed over on the node, and are in no image, backup of ours or log.",
+        "true or false",
+        True,
+        default=False,
+    )
+
     @property
     def fixed_address(self) -> IPv4Interface | None:
         """`address` where it is one."""

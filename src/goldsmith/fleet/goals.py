@@ -96,6 +96,20 @@ class DataAt(Goal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostKeysKept(Goal):
+    """The SSH host keys of the old guest are on the node, for root alone."""
+
+    form = "keep the host keys"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostKeysPlaced(Goal):
+    """The new guest has the SSH host keys of the old one."""
+
+    form = "host keys to the new guest"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinkUp(Goal):
     """A guest is connected to its network."""
 
@@ -219,23 +233,40 @@ def _create(record: Record, server: Server) -> tuple[Goal, ...]:
 
 
 def _swap(record: Record, server: Server) -> tuple[Goal, ...]:
-    before = _begin(record, server)
+    before = (*_begin(record, server), *_keep_keys(server))
     made = GuestMade(reason="beside the old one, with the same address and MAC, its link down")
+    rest = (ChecksHold(reason=_explain_checks(server)), Finished())
     if record.data or server.variables.data or server.variables.address == DHCP:  # no lease is got while cut off
-        switch: tuple[Goal, ...] = (
-            Stopped(which=OLD, reason="its data is at rest from here on"),
-            DataAt(which=NEW, reason="its volumes are renamed, not copied"),
-            LinkUp(which=NEW, reason="the old one is stopped"),
-            Running(which=NEW, reason="its services find their data"),
-        )
-        return (*before, made, *switch, ChecksHold(reason=_explain_checks(server)), Finished())
+        at_rest = Stopped(which=OLD, reason="its data is at rest from here on")
+        moved = DataAt(which=NEW, reason="its volumes are renamed, not copied")
+        return (*before, made, at_rest, moved, *_connect_and_start(server), *rest)
     switch = (
         Running(which=NEW, reason="it is looked at while the old one still serves"),
+        *_place_keys(server),
         LinkDown(which=OLD),
         LinkUp(which=NEW, reason="the same address and MAC: nobody notices"),
     )
-    rest = (Stopped(which=OLD), Finished())
-    return (*before, made, *switch, ChecksHold(reason=_explain_checks(server)), *rest)
+    return (*before, made, *switch, rest[0], Stopped(which=OLD), rest[1])
+
+
+def _keep_keys(server: Server) -> tuple[Goal, ...]:
+    return (HostKeysKept(reason="keep_host_keys"),) if server.variables.keep_host_keys else ()
+
+
+def _place_keys(server: Server) -> tuple[Goal, ...]:
+    return (HostKeysPlaced(reason="before anybody connects"),) if server.variables.keep_host_keys else ()
+
+
+def _connect_and_start(server: Server) -> tuple[Goal, ...]:
+    """Return how the new guest starts to serve; with keys to be placed it is cut off until it has them.
+
+    With DHCP it is connected before, all the same: without a network it would get no address.
+    """
+    up = LinkUp(which=NEW, reason="the old one is stopped")
+    start = Running(which=NEW, reason="its services find their data")
+    if server.variables.keep_host_keys and server.variables.address != DHCP:
+        return (start, *_place_keys(server), up)
+    return (up, start, *_place_keys(server))
 
 
 def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
@@ -244,14 +275,14 @@ def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
     park = [Detached(reason="the old guest owns no data when it is destroyed")]
     return (
         *_begin(record, server),
+        *_keep_keys(server),
         *holder,
         Stopped(which=OLD),
         *(park if has_data else []),
         Gone(which=OLD, reason="its backup has been read back"),
         GuestMade(reason="with the same vmid"),
         DataAt(which=NEW),
-        LinkUp(which=NEW),
-        Running(which=NEW),
+        *_connect_and_start(server),
         ChecksHold(reason=_explain_checks(server)),
         *([Gone(which=HOLDER, reason="it owns nothing any more")] if has_data else []),
         Finished(),

@@ -37,6 +37,7 @@ from goldsmith.fleet.actions.guests import (
     recall,
     release,
 )
+from goldsmith.fleet.actions.keys import keep_keys, place_keys
 from goldsmith.fleet.actions.restore import ensure_beside, ensure_parked, ensure_restored
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.goals import (
@@ -55,6 +56,8 @@ from goldsmith.fleet.goals import (
     Gone,
     GuestMade,
     HolderMade,
+    HostKeysKept,
+    HostKeysPlaced,
     LinkDown,
     LinkUp,
     OldRestored,
@@ -121,6 +124,8 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
     BackedUp: ensure_backup,
     GuestMade: ensure_new,
     HolderMade: ensure_holder,
+    HostKeysKept: keep_keys,
+    HostKeysPlaced: place_keys,
     Running: ensure_running,
     Stopped: ensure_stopped,
     DataAt: ensure_data,

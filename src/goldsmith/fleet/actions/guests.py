@@ -11,6 +11,7 @@ from goldsmith.base.errors import ApiFailed, FleetError, GuestUnready, LockTaken
 from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
+from goldsmith.fleet.actions.keys import drop_keys
 from goldsmith.fleet.goals import (
     CREATE,
     HOLDER,
@@ -150,7 +151,8 @@ def ensure_running(goal: Running, work: Work) -> str:
     vmid = work.get_guest(goal.which)
     if not work.is_running(vmid):
         work.site.node.tasks.wait(work.site.node.guests.start(vmid), work.hear("start"))
-    settled = settle(work, vmid)
+    net = work.get(vmid).nets.get("net0")
+    settled = settle(work, vmid, cut_off=net is not None and bool(net.link_down))
     return f"guest {vmid}: {settled}"
 
 
@@ -245,6 +247,7 @@ def finish(_goal: Finished, work: Work) -> str:
     described = describe(server.name, record.version, Role.CURRENT)
     work.set(vmid, list_settings(server, labels, described, up=True))
     close_backup(work)
+    drop_keys(work)
     return f"guest {vmid}"
 
 
@@ -294,4 +297,5 @@ def release(_goal: Released, work: Work) -> str:
     vmid = work.get_guest(OLD)
     work.mark(vmid, Role.CURRENT, None)
     close_backup(work)
+    drop_keys(work)
     return f"guest {vmid}"
