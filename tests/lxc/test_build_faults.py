@@ -137,7 +137,8 @@ def test_two_builds_at_once_do_not_disturb_each_other(workshop: Workshop, node: 
         thread.start()
     for thread in threads:
         thread.join(300)
-    assert failed == []
+    for error in failed:
+        raise error
     assert sorted(results) == ["1", "2"]
     assert workshop.find_leftovers() == []
 

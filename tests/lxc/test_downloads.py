@@ -19,9 +19,9 @@ from goldsmith.provision.downloads.store import Store
 from goldsmith.pve.ssh import SshShell, open_ssh_shell
 from tests.lxc.guests import Guest, Guests, RunningNode
 from tests.lxc.images import Workshop, open_site
+from tests.lxc.layers import drop_layers
 from tests.lxc.subjects import open_guest
 from tests.lxc.test_build import open_archive
-from tests.lxc.test_cache import drop_layers
 from tests.unit.provision.downloads.mirrors import HOST, Mirror, open_mirror
 
 pytestmark = pytest.mark.root

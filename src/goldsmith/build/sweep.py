@@ -49,7 +49,8 @@ def remove_kept(kept: Kept, site: Site, state: Path, events: Events) -> None:
 def sweep_orphans(site: Site, state: Path, events: Events) -> None:
     """Remove what killed runs have left on a site. Those of other sites wait for the next run there."""
     for directory in find_orphans(state):
-        with suppress(LockTaken), open_lock(directory / "lock"):  # another process may be at the same orphan
+        # another process may be at the same orphan; or it is none, but a run that was just removing its own folder
+        with suppress(LockTaken, FileNotFoundError), open_lock(directory / "lock"):
             entry = read_entry(directory)
             if entry is not None and entry.site != site.name:
                 continue
