@@ -177,4 +177,13 @@ def journey(stopped_node: RunningNode, tmp_path: Path) -> Iterator[Journey]:
     stopped_node.start()
     for guest in stopped_node.lxc.get():
         stopped_node.do(stopped_node.lxc(int(guest["vmid"])).delete(force=1, purge=1))
+    remove_backups(stopped_node)
     daemon.stop(stopped_node.settings)
+
+
+def remove_backups(node: RunningNode) -> None:
+    """Remove the backups that a fleet's journey made: the next journey begins on a bare node."""
+    content = node.api.nodes("pve").storage("plain").content
+    for volume in content.get(content="backup"):
+        content(volume["volid"]).put(protected=0)
+        node.do(content(volume["volid"]).delete())
