@@ -58,7 +58,7 @@ def make_site(pve: Pve) -> Site:
 def grant_all(fakepve: FakePve, image: Image, pve: Pve, but: tuple[str, str] = ("", "")) -> list[tuple[str, str]]:
     """Grant what is needed but for one privilege; return all pairs of path and privilege."""
     fakepve.acl = None
-    needs = list_needs(Examination(image, make_site(pve)).describe_work(), pve.version())
+    needs = list_needs(Examination(image, make_site(pve)).work, pve.version())
     pairs = [(need.path, privilege) for need in needs for privilege in need.privileges]
     fakepve.acl = {}
     for path, privilege in pairs:

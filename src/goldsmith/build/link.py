@@ -32,12 +32,17 @@ class Link:
         Its MAC address follows from its address (from its vmid where it has no fixed one). So whichever guest has an
         address next is reached at once: what routers and other machines remember of the one before is still right.
         """
+        name = f"vmid {vmid}" if address is None else f"address {address.ip}"
+        return self.plug(DHCP if address is None else str(address), name)
+
+    def plug(self, ip: str, name: str) -> Net:
+        """Return a network device with an address, in Proxmox's form, and the MAC address that follows from a name."""
         more = {"ip6": self.ip6, "gw6": self.gateway6}
         return Net(
             bridge=self.bridge,
-            ip=DHCP if address is None else str(address),
+            ip=ip,
             gateway=str(self.gateway) if self.gateway is not None else None,
-            hwaddr=derive_mac(f"vmid {vmid}" if address is None else f"address {address.ip}"),
+            hwaddr=derive_mac(name),
             firewall=self.firewall or None,
             mtu=self.mtu,
             tag=self.vlan,

@@ -21,7 +21,6 @@ from goldsmith.definition.fleet import Server
 from goldsmith.fleet.backups import Drilled, back_up_server, drill, list_backups
 from goldsmith.fleet.facts import Guests, ServerGuest
 from goldsmith.fleet.marks import Role, find_version
-from goldsmith.fleet.plan import Action, ServerPlan
 from goldsmith.fleet.run import Wishes, restore_server
 from goldsmith.pve.storage import Volume
 
@@ -124,11 +123,8 @@ def restore(settings: Settings, server: str, moment: str | None, listed: bool, y
         chosen = choose_backup(one, backups, moment)
         if not yes:
             check_consent(f"{one.name} becomes what it was at {render_moment(chosen)} ({chosen.volid}). Do it?")
-        plan = ServerPlan(
-            one, Action.REPLACE, "restore", yard.choose(one).wanted, guests.find(one.hostname, Role.CURRENT)
-        )
         repository = yard.places[0].repository
-        around = make_surrounding(yard, events, Wishes(untested=True), plan)
+        around = make_surrounding(yard, events, Wishes(untested=True), one)
         done = restore_server(one, site, guests, chosen, repository, around)
     report([done], settings)
 

@@ -23,6 +23,7 @@ from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.plan import explain, render_plan
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.terminal import open_events
+from goldsmith.definition.fleet import Server
 from goldsmith.fleet.expiry import list_expired, remove_expired
 from goldsmith.fleet.goals import list_goals
 from goldsmith.fleet.marks import Record
@@ -169,7 +170,7 @@ def do(work: Sequence[ServerPlan], chosen: dict[str, Chosen], yard: Yard, ways: 
 def make_job(one: ServerPlan, chosen: Chosen, yard: Yard, wishes: Wishes) -> Job[Replaced | None]:
     """Return what is to be done for a server as one of several; it has a connection of its own to the node."""
     site = yard.find_site(one.server, one.guest.node if one.guest is not None else "")
-    around = make_surrounding(yard, yard.events, wishes, one)
+    around = make_surrounding(yard, yard.events, wishes, one.server)
 
     def work(events: Events) -> Replaced | None:
         with open_pve(site.pve.connection) as pve:
@@ -191,14 +192,14 @@ def do_one(one: ServerPlan, chosen: Chosen, site: Site, around: Surrounding) -> 
     return replace_server(one, site, chosen.stored.repository, chosen.stored.version, around)
 
 
-def make_surrounding(yard: Yard, events: Events, wishes: Wishes, one: ServerPlan) -> Surrounding:
+def make_surrounding(yard: Yard, events: Events, wishes: Wishes, server: Server) -> Surrounding:
     """Return what replacements of this command share."""
     return Surrounding(
         state=state_directory(),
         inventory=yard.inventory,
         events=events,
         wishes=wishes,
-        signers_file=yard.find_signers(one.server),
+        signers_file=yard.find_signers(server),
     )
 
 

@@ -13,7 +13,6 @@ from goldsmith.cli.fleet import Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.terminal import open_events
-from goldsmith.cli.versions import get_from
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.drift import Drift, find_drift
 from goldsmith.fleet.facts import Guests
@@ -63,7 +62,7 @@ def look(server: Server, guests: Guests, yard: Yard, ignore: tuple[str, ...]) ->
     begun = time.monotonic()
     site = yard.find_site(server, guest.node)
     shell = AttachShell(server.name, site.shell, site.lxc_path, guest.vmid)
-    stored = get_from(yard.places, guest.labels.version)
+    stored = yard.get_stored(guest.labels.version)
     paths = [*(str(one.path) for one in server.variables.data), *ignore]
     found = find_drift(server.name, shell, stored.repository, stored.version, stored.record, paths)
     return replace(found, seconds=time.monotonic() - begun)

@@ -106,12 +106,11 @@ class Yard:
                 listed[pve.connection] = pve.list_guests()
         return read_guests(guest for guests in listed.values() for guest in guests)
 
-    def choose(self, server: Server, version: str = "") -> Chosen:
-        """Find the version that a server is to run: that of the inventory, or another one that is named."""
+    def choose(self, server: Server) -> Chosen:
+        """Find the version that a server is to run."""
         image = server.variables.image
-        reference = f"{image}:{version}" if version else server.wanted
         try:
-            stored = get_from(self.places, reference)
+            stored = self.get_stored(server.wanted)
         except RepositoryError as error:
             return Chosen(Wanted(image, fault=error.message))
         return Chosen(Wanted(image, stored.version.tag, stored.version.digest), stored)
@@ -147,7 +146,7 @@ class Yard:
 
     def _compare(self, before: str, after: Stored) -> tuple[PackageChange, ...]:
         try:
-            record = get_from(self.places, before).record if before else None
+            record = self.get_stored(before).record if before else None
         except RepositoryError:
             return ()
         if record is None or after.record is None:
@@ -166,12 +165,15 @@ class Yard:
 
     def find_repository(self, server: Server, tag: str) -> tuple[Repository, Version]:
         """Return a version of a server's image, and where it is."""
-        stored = get_from(self.places, f"{server.variables.image}:{tag}")
+        stored = self.get_stored(f"{server.variables.image}:{tag}")
         return stored.repository, stored.version
 
-    def find_version(self, reference: str) -> Version:
-        """Return a stored version by `NAME:TAG`."""
-        return get_from(self.places, reference).version
+    def get_stored(self, reference: str) -> Stored:
+        """Return a version by `NAME:TAG` or `NAME:CHANNEL`, from the first repository that has it.
+
+        :raises VersionNotFound: none has.
+        """
+        return get_from(self.places, reference)
 
     def find_before(self, server: Server, tag: str) -> str | None:
         """Return the tag of the newest version of a server's image that is older than another one."""

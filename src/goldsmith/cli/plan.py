@@ -107,26 +107,34 @@ def status(settings: Settings, servers: tuple[str, ...]) -> None:
 def describe_server(one: ServerPlan, chosen: Chosen, guests: Guests, yard: Yard) -> dict[str, JsonValue]:
     """Describe a server as it is."""
     guest, previous = one.guest, guests.find(one.server.hostname, Role.PREVIOUS)
+    age, fault = look_at_version(guest.labels.version, yard) if guest is not None else (None, "")
     return {
         "server": one.server.name,
         "guest": f"{guest.vmid} on {guest.node}" if guest is not None else None,
         "state": None if guest is None else "running" if guest.running else "stopped",
         "version": guest.labels.version if guest is not None else None,
-        "age": find_age(guest.labels.version, yard) if guest is not None else None,
+        "age": age,
         "wanted": chosen.wanted.version if chosen.wanted.tag else None,
         "kept": f"{previous.labels.version} (guest {previous.vmid})" if previous is not None else None,
         "last_backup": find_last_backup(one, yard),
-        "note": find_note(one, yard),
+        "note": fault or (None if one.action is Action.NOTHING else f"{one.action}: {one.reason}"),
     }
 
 
-def find_age(version: str, yard: Yard) -> str | None:
-    """Return how old a version is, in days; None where it is not stored any more."""
+def look_at_version(version: str, yard: Yard) -> tuple[str | None, str]:
+    """Return how old a version is (None where it is not stored any more), and what is wrong with it, if anything."""
+    if not version:
+        return None, ""
     try:
-        created = yard.find_version(version).created
-    except RepositoryError:
-        return None
-    return f"{(datetime.now(UTC) - created).days} d"
+        stored = yard.get_stored(version)
+    except RepositoryError as error:
+        return None, error.message
+    age = f"{(datetime.now(UTC) - stored.version.created).days} d"
+    try:
+        check_not_revoked(stored.repository, stored.version)
+    except RepositoryError as error:
+        return age, error.message
+    return age, ""
 
 
 def find_last_backup(one: ServerPlan, yard: Yard) -> str | None:
@@ -141,14 +149,3 @@ def find_last_backup(one: ServerPlan, yard: Yard) -> str | None:
     drilled = find_drill(backups)
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backups[0].created))
     return f"{made}, drill {drilled}" if drilled else made
-
-
-def find_note(one: ServerPlan, yard: Yard) -> str | None:
-    """Return what a person should know: that the version was revoked, or what the plan says."""
-    if one.guest is not None and one.guest.labels.tag:
-        try:
-            check_not_revoked(yard.find_repository(one.server, one.guest.labels.tag)[0],
-                              yard.find_version(one.guest.labels.version))  # fmt: skip
-        except RepositoryError as error:
-            return error.message
-    return None if one.action is Action.NOTHING else f"{one.action}: {one.reason}"

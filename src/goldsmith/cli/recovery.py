@@ -18,7 +18,7 @@ from goldsmith.definition.fleet import Server
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
-from goldsmith.fleet.plan import Action, ServerPlan
+from goldsmith.fleet.plan import Action, ServerPlan, Wanted
 from goldsmith.fleet.run import Replaced, Wishes, abort, replace_server, resume, roll_back
 
 
@@ -68,11 +68,11 @@ def choose_way(server: Server, guests: Guests, version: str | None, yard: Yard) 
 def go_back(server: Server, guests: Guests, tag: str, yard: Yard) -> Replaced:
     """Bring a server back."""
     site = yard.locate(server, guests)
-    chosen = yard.choose(server, tag or "")
-    plan = ServerPlan(server, Action.REPLACE, "rollback", chosen.wanted, guests.find(server.hostname, Role.CURRENT))
-    around = make_surrounding(yard, yard.events, Wishes(untested=True), plan)  # it has run before
+    around = make_surrounding(yard, yard.events, Wishes(untested=True), server)  # it has run before
     if tag:
         repository, version = yard.find_repository(server, tag)
+        wanted = Wanted(server.variables.image, version.tag, version.digest)
+        plan = ServerPlan(server, Action.REPLACE, "rollback", wanted, guests.find(server.hostname, Role.CURRENT))
         return replace_server(plan, site, repository, version, around)
     previous = guests.find(server.hostname, Role.PREVIOUS)
     repository, _ = yard.find_repository(server, previous.labels.tag if previous is not None else "")
@@ -102,26 +102,25 @@ def _go_on(settings: Settings, names: tuple[str, ...], *, forward: bool) -> None
     done: list[Replaced] = []
     with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
         yard = Yard(settings, stack, events)
-        for server, record, guests in find_all_interrupted(yard, names):
-            replaced = go_on(server, record, guests, yard, forward=forward)
+        for server, record in find_all_interrupted(yard, names):
+            replaced = go_on(server, record, yard, forward=forward)
             done += [replaced] if replaced is not None else []
     report(done, settings)
 
 
-def find_all_interrupted(yard: Yard, names: tuple[str, ...]) -> list[tuple[Server, Record, Guests]]:
+def find_all_interrupted(yard: Yard, names: tuple[str, ...]) -> list[tuple[Server, Record]]:
     """Find what was interrupted of some servers."""
     servers = yard.fleet.select(names)
     guests = yard.read_guests(servers)
     found = ((server, find_interrupted(server, yard.locate(server, guests), guests)) for server in servers)
-    return [(server, record, guests) for server, record in found if record is not None]
+    return [(server, record) for server, record in found if record is not None]
 
 
-def go_on(server: Server, record: Record, guests: Guests, yard: Yard, *, forward: bool) -> Replaced | None:
+def go_on(server: Server, record: Record, yard: Yard, *, forward: bool) -> Replaced | None:
     """Finish or undo one replacement."""
     site = yard.find_site(server, record.node)
     repository, _ = yard.find_repository(server, record.tag)
-    plan = ServerPlan(server, Action.RESUME, "", yard.choose(server).wanted, guests.find(server.hostname, Role.CURRENT))
-    around = make_surrounding(yard, yard.events, Wishes(untested=True), plan)  # that was judged when it began
+    around = make_surrounding(yard, yard.events, Wishes(untested=True), server)  # that was judged when it began
     if forward:
         return resume(server, site, record, repository, around)
     abort(server, site, record, repository, around)

@@ -131,28 +131,23 @@ def _interface6(value: Any) -> IPv6Interface | str:
     return value if isinstance(value, IPv6Interface) else parse_interface6(_text(value))
 
 
-def _address6(value: Any) -> IPv6Address:
-    if isinstance(value, IPv6Address):
-        return value
-    text = _text(value)
-    try:
-        return IPv6Address(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not an IPv6 address") from error
+def _address(kind: type[IPv4Address | IPv6Address], name: str) -> BeforeValidator:
+    """Return what accepts an address of a kind (for `Annotated`)."""
+
+    def check(value: Any) -> IPv4Address | IPv6Address:
+        if isinstance(value, kind):
+            return value
+        text = _text(value)
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not an {name} address") from error
+
+    return BeforeValidator(check)
 
 
 def _range(value: Any) -> VmIdRange:
     return value if isinstance(value, VmIdRange) else parse_range(_text(value))
-
-
-def _address(value: Any) -> IPv4Address:
-    if isinstance(value, IPv4Address):
-        return value
-    text = _text(value)
-    try:
-        return IPv4Address(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not an IPv4 address") from error
 
 
 def _api_host(value: Any) -> str:
@@ -235,13 +230,13 @@ InterfaceOrDhcp = Annotated[
 Interface6 = Annotated[
     IPv6Interface | Literal["auto", "dhcp"], BeforeValidator(_interface6), WithJsonSchema({"type": "string"})
 ]
-Address6 = Annotated[IPv6Address, BeforeValidator(_address6), WithJsonSchema({"type": "string", "format": "ipv6"})]
+Address6 = Annotated[IPv6Address, _address(IPv6Address, "IPv6"), WithJsonSchema({"type": "string", "format": "ipv6"})]
 VmIds = Annotated[VmIdRange, BeforeValidator(_range), WithJsonSchema({"type": "string", "pattern": "^[0-9]+-[0-9]+$"})]
 Vlan = Annotated[int, _VLAN[0], _VLAN[1]]
 """IEEE 802.1Q."""
 Mtu = Annotated[int, _MTU[0], _MTU[1]]
 """Bytes (PVE 8.4, netN of a container)."""
-Address = Annotated[IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})]
+Address = Annotated[IPv4Address, _address(IPv4Address, "IPv4"), WithJsonSchema({"type": "string", "format": "ipv4"})]
 Disk = Annotated[DiskSize, BeforeValidator(_disk), WithJsonSchema({"type": "string", "pattern": "^[^:]+:[0-9.]+$"})]
 Location = Annotated[str, BeforeValidator(_location), WithJsonSchema({"type": "string", "minLength": 1})]
 """Of a repository."""

@@ -248,6 +248,16 @@ class ServerVariables(BaseModel):
         return tuple(one for one in self.data if isinstance(one, DataVolume))
 
     @property
+    def volume_paths(self) -> frozenset[str]:
+        """Where those volumes are mounted."""
+        return frozenset(str(volume.path) for volume in self.volumes)
+
+    @property
+    def backup_paths(self) -> frozenset[str]:
+        """Where the volumes are mounted that are to be in backups."""
+        return frozenset(str(volume.path) for volume in self.volumes if volume.backup)
+
+    @property
     def binds(self) -> tuple[BindMount, ...]:
         """The data that lies in directories of the node."""
         return tuple(one for one in self.data if isinstance(one, BindMount))

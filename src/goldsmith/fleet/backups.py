@@ -17,32 +17,22 @@ from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
 from goldsmith.definition.image import POOL
 from goldsmith.definition.mounts import BackupPlan, Check
-from goldsmith.fleet.actions.backup import back_up
+from goldsmith.fleet.actions.backup import back_up, get_plan, read_archived
 from goldsmith.fleet.actions.checks import run_check, run_tests
 from goldsmith.fleet.actions.guests import settle
+from goldsmith.fleet.actions.restore import RESTORE_TIMEOUT
 from goldsmith.fleet.facts import ServerGuest
 from goldsmith.fleet.marks import Role, describe, find_server
 from goldsmith.fleet.specification import connect
 from goldsmith.fleet.work import Handling
 from goldsmith.pve.backup import Backup
 from goldsmith.pve.containers import ContainerSpec
-from goldsmith.pve.properties import parse_mount, render_net, render_tags
+from goldsmith.pve.properties import render_net, render_tags
 from goldsmith.pve.storage import Volume
 
 DRILL_LINE = "goldsmith drill "
-RESTORE_TIMEOUT = 4 * 3600.0
 LISTENS = "grep -qi ':{port:04X} .* 0A ' /proc/net/tcp /proc/net/tcp6"
 """Whether something listens at a port, asked in the guest itself (proc(5): state 0A)."""
-
-
-def get_plan(server: Server) -> BackupPlan:
-    """Return where a server's backups go.
-
-    :raises BackupFailed: the inventory does not say.
-    """
-    if server.variables.backup is None:
-        raise BackupFailed(f"{server.name}: there is no backup storage", hint="set backup in the inventory")
-    return server.variables.backup
 
 
 def back_up_server(server: Server, guest: ServerGuest, site: Site, events: Events) -> Backup:
@@ -51,8 +41,7 @@ def back_up_server(server: Server, guest: ServerGuest, site: Site, events: Event
     :raises BackupFailed: it was not made, or is not whole.
     """
     plan, handling = get_plan(server), Handling(server, site, events.about(server.name))
-    declared = {str(volume.path) for volume in server.variables.volumes}
-    paths = declared & handling.list_data(guest.vmid).keys()
+    paths = server.variables.volume_paths & handling.list_data(guest.vmid).keys()
     notes = describe(server.name, guest.labels.version, Role.PREVIOUS)
     with handling.events.step(f"back up guest {guest.vmid}", reason=f"to {plan.storage}") as outcome:
         backup = back_up(handling, guest.vmid, plan, notes, paths)
@@ -74,8 +63,9 @@ def select_backups(server: Server, volumes: Iterable[Volume]) -> list[Volume]:
 
 def prune_backups(server: Server, site: Site, events: Events) -> list[str]:
     """Remove the backups that the retention does not keep; return their volume ids. The newest always stays."""
-    kept = choose_kept(list_backups(server, site), get_plan(server))
-    gone = [volume.volid for volume in list_backups(server, site)[1:] if volume.volid not in kept]
+    backups = list_backups(server, site)
+    kept = choose_kept(backups, get_plan(server))
+    gone = [volume.volid for volume in backups[1:] if volume.volid not in kept]
     for volid in gone:
         with events.step(f"remove backup {volid}", reason="the retention does not keep it"):
             site.node.storage.set_volume(volid, {"protected": False})
@@ -166,12 +156,13 @@ def _choose_vmid(site: Site) -> int:
 def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str) -> None:
     """Restore a backup, data and all, into a guest of a vmid of its own, which shares nothing with the server."""
     text = f"**{server.name}** is restored here from {volid} to see whether that works; it goes again"
+    rootfs = read_archived(site, volid).get("rootfs")
     spec = ContainerSpec(
         vmid=vmid,
         ostemplate=volid,
         restore=True,
         unique=True,
-        storage=_find_storage(site, volid),
+        storage=rootfs.volume.partition(":")[0] if rootfs is not None else "local",
         tags=get_tags("test"),
         description=f"{text}\n{render_mark(run_id)}",
         onboot=False,
@@ -180,13 +171,6 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
     net = replace(connect(server, up=False), hwaddr=None)
     changes = {"net0": render_net(net), "tags": render_tags(spec.tags), "description": spec.description}
     site.node.guests.set_config(vmid, changes)
-
-
-def _find_storage(site: Site, volid: str) -> str:
-    """Return where the disks of the guest in a backup were."""
-    lines = site.node.backups.read_config(volid).splitlines()
-    found = next((parse_mount(line.partition(": ")[2]) for line in lines if line.startswith("rootfs: ")), None)
-    return found.volume.partition(":")[0] if found is not None else "local"
 
 
 def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, logs: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from goldsmith.artifacts.diff import PackageChange, diff_packages
@@ -43,7 +43,7 @@ VOLATILE = (
     "etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-",
     # Proxmox writes these at each start (PVE::LXC::Setup), and the shadow when the guest is made
     "etc/resolv.conf", "etc/network/interfaces", "etc/systemd/network/eth0.network", "etc/timezone", "etc/localtime",
-    "etc/shadow", "etc/init", "dev", ".autorelabel", "fastboot", "etc/vzdump",
+    "etc/shadow", "etc/init", ".autorelabel", "fastboot", "etc/vzdump",
     "etc/systemd/system/getty.target.wants", "etc/systemd/system/multi-user.target.wants/container-getty@1.service",
     "etc/systemd/system/multi-user.target.wants/container-getty@2.service",
 )  # fmt: skip
@@ -55,7 +55,7 @@ HASH_LINK = re.compile(r"etc/ssl/certs/[0-9a-f]{8}\.\d+\Z")
 BYTECODE = re.compile(r"(.*/)?__pycache__(/|\Z)")
 UNITS = re.compile(r"(etc|usr/lib|lib)/systemd/(system|user)/")
 ACCOUNTS = ("etc/passwd", "etc/group")
-FOLDER_SIZE_KINDS = {"d": FileKind.FOLDER, "f": FileKind.FILE, "l": FileKind.SYMLINK, "p": FileKind.PIPE}
+KINDS = {"d": FileKind.FOLDER, "f": FileKind.FILE, "l": FileKind.SYMLINK, "p": FileKind.PIPE}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def parse_scan(data: bytes) -> dict[str, Seen]:
         kind, mode, uid, gid, size, target = described.split(b" ", 5)
         path = _render(name)
         seen[path] = Seen(
-            FOLDER_SIZE_KINDS.get(kind.decode(), FileKind.DEVICE), int(mode, 8), int(uid), int(gid), int(size),
+            KINDS.get(kind.decode(), FileKind.DEVICE), int(mode, 8), int(uid), int(gid), int(size),
             target.decode(errors="surrogateescape"), contents.get(path),
         )  # fmt: skip
     return seen
@@ -176,12 +176,7 @@ def compare(tree: Tree, seen: dict[str, Seen], ignored: Sequence[str]) -> list[D
     found: list[Drifted] = []
     told: set[str] = set()
     for path in sorted(tree.keys() | seen.keys()):
-        if (
-            path in BOOT_FOLDERS
-            or is_ignored(path, prefixes)
-            or is_snakeoil_link(path, seen)
-            or any(path.startswith(f"{folder}/") for folder in told)
-        ):
+        if path in BOOT_FOLDERS or is_ignored(path, prefixes) or is_snakeoil_link(path, seen) or lies_in(path, told):
             continue
         what = _name_differences(path, tree, seen)
         if not what:
@@ -197,8 +192,13 @@ def is_ignored(path: str, prefixes: frozenset[str]) -> bool:
     """Tell whether a path is no drift."""
     if HOST_KEYS.match(path) or BYTECODE.match(path):
         return True
+    return lies_in(path, prefixes)
+
+
+def lies_in(path: str, places: Set[str]) -> bool:
+    """Tell whether a path is one of some, or below one."""
     parts = path.split("/")
-    return any("/".join(parts[:number]) in prefixes for number in range(1, len(parts) + 1))
+    return any("/".join(parts[:number]) in places for number in range(1, len(parts) + 1))
 
 
 def is_snakeoil_link(path: str, seen: dict[str, Seen]) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from goldsmith.base.errors import ApiFailed
 from goldsmith.build.facts import Site
+from goldsmith.build.traces import find_config
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.marks import Record, Role, parse_record
-from goldsmith.pve.guests import has_no_guest
 
 
 def find_interrupted(server: Server, site: Site, guests: Guests) -> Record | None:
@@ -32,13 +31,8 @@ def _judge(record: Record) -> tuple[bool, bool, bool, bool]:
 def _list_on_guests(server: Server, site: Site, guests: Guests) -> Iterator[Record]:
     for guest in guests.by_name.get(server.hostname, ()):
         if guest.labels.replacing or guest.labels.role in (Role.NEXT, Role.HOLDER):
-            try:
-                config = site.pve.node(guest.node).guests.get_config(guest.vmid)
-            except ApiFailed as error:
-                if not has_no_guest(error):  # else it has just gone
-                    raise
-                continue
-            record = parse_record(config.description)
+            config = find_config(replace(site, node=site.pve.node(guest.node)), guest.vmid)
+            record = parse_record(config.description) if config is not None else None  # else it has just gone
             if record is not None and record.server == server.name:
                 yield record
 

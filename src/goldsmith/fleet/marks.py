@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -78,6 +78,12 @@ def render_labels(labels: Labels, own: tuple[str, ...] = ()) -> tuple[str, ...]:
     return tuple(sorted({OURS, *role, *version, *digests, *own}))
 
 
+def relabel(tags: tuple[str, ...], role: Role, *, replacing: bool) -> tuple[str, ...]:
+    """Return a guest's tags with another role; what else they say stays, and so do those that are not ours."""
+    own = tuple(tag for tag in tags if not tag.startswith(OURS))
+    return render_labels(replace(parse_labels(tags), role=role, replacing=replacing), own)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """A replacement under way: enough to finish or undo it from any machine."""
@@ -85,7 +91,7 @@ class Record:
     run: str
     server: str
     strategy: str
-    """`create`, `swap` or `recreate`."""
+    """`create`, `swap`, `recreate`, `rollback` or `restore` (`fleet.goals`)."""
     node: str
     image: str
     tag: str

@@ -178,7 +178,7 @@ def name_operator() -> str:
 
 def list_old_data(server: Server, site: Site, vmid: int) -> tuple[tuple[str, str], ...]:
     """Return the declared volumes that a guest has: path and volume id."""
-    declared = {str(volume.path) for volume in server.variables.volumes}
+    declared = server.variables.volume_paths
     mounts = site.node.guests.get_config(vmid).mounts.values()
     return tuple((mount.path, mount.volume) for mount in mounts if mount.path in declared)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from goldsmith.base.digest import JsonValue, digest_json
-from goldsmith.build.link import derive_mac
+from goldsmith.build.link import Link
 from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BindMount, DataVolume
-from goldsmith.definition.values import DHCP, GIB, DiskSize
+from goldsmith.definition.values import GIB, DiskSize
 from goldsmith.fleet.marks import Labels, Role, render_labels
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.door import Parameter
@@ -21,19 +22,17 @@ DEFAULT_DISK = DiskSize("local", 8 * GIB)
 def connect(server: Server, *, up: bool) -> Net:
     """Return a server's network device. Its MAC address follows from its name: a replacement has the same."""
     variables = server.variables
-    more = {"ip6": str(variables.address6 or ""), "gw6": str(variables.gateway6 or "")}
-    address = variables.address
-    return Net(
+    link = Link(
         bridge=variables.bridge,
-        ip="manual" if address is None else DHCP if address == DHCP else str(address),
-        gateway=str(variables.gateway) if variables.gateway else None,
-        hwaddr=derive_mac(f"server {server.name}"),
-        firewall=variables.firewall or None,
-        link_down=None if up else True,
+        gateway=variables.gateway,
+        ip6=str(variables.address6 or ""),
+        gateway6=str(variables.gateway6 or ""),
+        vlan=variables.vlan,
         mtu=variables.mtu,
-        tag=variables.vlan,
-        more={key: value for key, value in more.items() if value},
+        firewall=variables.firewall,
     )
+    net = link.plug("manual" if variables.address is None else str(variables.address), f"server {server.name}")
+    return replace(net, link_down=None if up else True)
 
 
 def list_mounts(server: Server) -> dict[str, DataVolume | BindMount]:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.errors import ApiFailed, LockTaken, NotOurs
+from goldsmith.base.errors import LockTaken, NotOurs
 from goldsmith.base.events import Events, LogLine
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Journal
+from goldsmith.build.traces import find_config
 from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.goals import HOLDER, NAMES, NEW, OLD
-from goldsmith.fleet.marks import Record, Role, describe, find_server, parse_labels, parse_record, render_labels
+from goldsmith.fleet.marks import Record, Role, describe, find_server, parse_labels, parse_record, relabel
 from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.containers import ContainerConfig
 from goldsmith.pve.door import Parameter
@@ -35,14 +36,7 @@ class Handling:
 
     def find(self, vmid: int) -> ContainerConfig | None:
         """Return a guest's configuration; None where there is none of that vmid."""
-        if not vmid:
-            return None
-        try:
-            return self.site.node.guests.get_config(vmid)
-        except ApiFailed as error:
-            if "does not exist" in str(error):
-                return None
-            raise
+        return find_config(self.site, vmid) if vmid else None
 
     def get(self, vmid: int) -> ContainerConfig:
         """Return the configuration of a guest that is this server's.
@@ -138,10 +132,9 @@ class Work(Handling):
     def mark(self, vmid: int, role: Role, record: Record | None) -> None:
         """Say on a guest what it is to the server, and what replacement is under way; other tags stay."""
         config = self.get(vmid)
-        labels = parse_labels(config.tags)
-        own = tuple(tag for tag in config.tags if not tag.startswith("goldsmith"))
-        version = labels.version or (self.record.was if vmid == self.record.old else self.record.version)
-        tags = render_labels(replace(labels, role=role, replacing=record is not None), own)
+        version = parse_labels(config.tags).version
+        version = version or (self.record.was if vmid == self.record.old else self.record.version)
+        tags = relabel(config.tags, role, replacing=record is not None)
         description = describe(self.server.name, version, role, record)
         self.set(vmid, {"tags": render_tags(tags), "description": description}, config.digest)
 

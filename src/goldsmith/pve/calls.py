@@ -68,7 +68,7 @@ CALLS = (
     ApiCall("POST", f"{_GUEST}/clone", "VM.Clone on the guest; VM.Allocate on the new one", "sharing a layer"),
     ApiCall("POST", f"{_GUEST}/template", "VM.Allocate on the guest", "(library only)"),
     ApiCall(
-        "POST", f"{_GUEST}/move_volume", "VM.Config.Disk on both guests; Datastore.AllocateSpace", "(library only)"
+        "POST", f"{_GUEST}/move_volume", "VM.Config.Disk on both guests; Datastore.AllocateSpace", "handing data over"
     ),
     ApiCall("PUT", f"{_GUEST}/resize", "VM.Config.Disk on the guest; Datastore.AllocateSpace", "(library only)"),
     ApiCall("DELETE", _GUEST, "VM.Allocate on the guest", "removing a guest of ours"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from goldsmith.base.errors import GoldsmithError, ShellFailed
 from goldsmith.base.findings import Finding, Level
@@ -41,8 +42,9 @@ class Examination:
         """Find a storage of the node."""
         return next((found for found in self.site.node.storage.list_storages() if found.name == name), None)
 
-    def describe_work(self) -> Work:
-        """Say where the work happens."""
+    @cached_property
+    def work(self) -> Work:
+        """Where the work happens."""
         variables, vmid = self.image.variables, self.image.variables.temp_vmid
         return Work(
             node=self.site.node.name,
@@ -105,7 +107,7 @@ def check_clock(examination: Examination) -> Iterator[Finding]:
 def check_privileges(examination: Examination) -> Iterator[Finding]:
     """Compare what we may do with what the work needs; of what is missing, say how it is granted."""
     pve = examination.site.pve
-    needs = list_needs(examination.describe_work(), examination.version)
+    needs = list_needs(examination.work, examination.version)
     lacking = [(need, missing) for need in needs if (missing := set(need.privileges) - pve.find_privileges(need.path))]
     for need, missing in lacking:
         yield _describe_lack(need, missing)
@@ -125,7 +127,7 @@ def _describe_lack(need: Need, missing: set[str]) -> Finding:
 
 def check_storages(examination: Examination) -> Iterator[Finding]:
     """Look at the storages: whether they are there, take what they are to take, and have room."""
-    work = examination.describe_work()
+    work = examination.work
     wanted: dict[str, dict[str, str]] = {}
     for name, content, what in (
         (work.disk_storage, "rootdir", "guests' disks"),
@@ -156,7 +158,7 @@ def _judge_storage(name: str, contents: dict[str, str], examination: Examination
 
 def check_bridge(examination: Examination) -> Iterator[Finding]:
     """Look for the bridge that guests are connected to."""
-    bridges, wanted = examination.site.node.list_bridges(), examination.describe_work().bridge
+    bridges, wanted = examination.site.node.list_bridges(), examination.work.bridge
     if wanted in bridges:
         yield Finding("network", "ok", f"bridge {wanted}")
     elif bridges:

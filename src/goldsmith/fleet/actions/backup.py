@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
+from goldsmith.build.facts import Site
+from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BackupPlan, BindMount
-from goldsmith.fleet.goals import BackedUp
+from goldsmith.fleet.goals import OLD, BackedUp
 from goldsmith.fleet.marks import Role, describe
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.backup import Backup
@@ -23,6 +25,19 @@ INCLUDED = re.compile(r"including mount point \S+ \('(?P<path>[^']*)'\) in backu
 """How vzdump says that it has a mount point in the archive (PVE 8.4)."""
 
 
+ARCHIVED = re.compile(r"(?P<key>rootfs|mp\d+): (?P<mount>.*)")
+
+
+def get_plan(server: Server) -> BackupPlan:
+    """Return where a server's backups go.
+
+    :raises BackupFailed: the inventory does not say.
+    """
+    if server.variables.backup is None:
+        raise BackupFailed(f"{server.name}: there is no backup storage", hint="set backup in the inventory")
+    return server.variables.backup
+
+
 def ensure_backup(goal: BackedUp, work: Work) -> str:
     """Back up the old guest, prove that its data is in it, and read it back. One that was made already counts.
 
@@ -30,13 +45,10 @@ def ensure_backup(goal: BackedUp, work: Work) -> str:
     """
     if work.record.backup and work.site.node.storage.find_volume(work.record.backup) is not None:
         return f"{work.record.backup} is there"
-    plan = work.server.variables.backup
-    if plan is None:
-        raise BackupFailed(f"{work.server.name}: there is no backup storage", hint="set backup in the inventory")
-    if not work.find_guest("old"):
+    plan = get_plan(work.server)
+    if not work.find_guest(OLD):
         raise BackupFailed(f"{work.server.name}: guest {goal.vmid} is not there, and neither is its backup")
-    record = replace(work.record, old=goal.vmid)
-    notes = describe(work.server.name, work.record.was, Role.PREVIOUS, record)
+    notes = describe(work.server.name, work.record.was, Role.PREVIOUS, work.record)
     backup = back_up(work, goal.vmid, plan, notes, {path for path, _ in work.record.data})
     work.note(backup=backup.volid)
     return backup.volid
@@ -69,9 +81,8 @@ def back_up(work: Handling, vmid: int, plan: BackupPlan, notes: str, paths: Set[
 
 def include_data(work: Handling, vmid: int) -> None:
     """Have each volume in backups that is to be in them: Proxmox leaves mount points out that do not say `backup=1`."""
-    wanted = {str(volume.path) for volume in work.server.variables.volumes if volume.backup}
     for path, (key, mount) in work.list_data(vmid).items():
-        if path in wanted and not mount.backup:
+        if path in work.server.variables.backup_paths and not mount.backup:
             work.set(vmid, {key: render_mount(replace(mount, backup=True))})
 
 
@@ -100,19 +111,19 @@ def prove(work: Handling, backup: Backup, paths: Set[str]) -> None:
 
     :raises BackupFailed: something is missing, or it cannot be read.
     """
-    wanted = {str(volume.path) for volume in work.server.variables.volumes if volume.backup}
-    wanted &= paths
+    wanted = work.server.variables.backup_paths & paths
     said = {found["path"] for line in backup.log if (found := INCLUDED.search(line))}
-    held = {mount.path for mount in list_archived(work, backup.volid) if mount.backup}
+    held = {mount.path for mount in read_archived(work.site, backup.volid).values() if mount.backup}
     if missing := sorted(wanted - (said & held)):
         raise BackupFailed(f"{work.server.name}: {', '.join(missing)} is not in the backup {backup.volid}")
     read_back(work, backup, sorted(wanted))
 
 
-def list_archived(work: Handling, volid: str) -> list[Mount]:
-    """Return the mount points of the guest in an archive, as the configuration in it has them."""
-    lines = work.site.node.backups.read_config(volid).splitlines()
-    return [parse_mount(line.partition(": ")[2]) for line in lines if re.match(r"mp\d+: ", line)]
+def read_archived(site: Site, volid: str) -> dict[str, Mount]:
+    """Return root disk and mount points of the guest in an archive, by key, as the configuration in it has them."""
+    lines = site.node.backups.read_config(volid).splitlines()
+    found = (ARCHIVED.match(line) for line in reversed(lines))  # of several of a key the first counts
+    return {line["key"]: parse_mount(line["mount"]) for line in found if line}
 
 
 def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:

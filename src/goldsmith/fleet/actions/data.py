@@ -51,7 +51,7 @@ def ensure_data(goal: DataAt, work: Work) -> str:
                 f"{work.server.name}: the volume of {path} ({volid}) is at none of its guests",
                 hint=f"it may be an unused disk of guest {work.record.old}: attach it again, then goldsmith resume",
             )
-    declared = {str(volume.path) for volume in work.server.variables.volumes}
+    declared = work.server.variables.volume_paths
     # what this replacement has made itself goes along: wherever the server is, its declared data is
     wanted = [path for path in places if path in known or path in declared]
     moved = [path for path in wanted if _move(work, path, places[path], target)]

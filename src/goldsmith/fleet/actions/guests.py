@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
-from goldsmith.base.errors import ApiFailed, FleetError, GuestUnready, LockTaken, NotOurs
+from goldsmith.base.errors import FleetError, GuestUnready, LockTaken, NotOurs
 from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
@@ -31,12 +32,11 @@ from goldsmith.fleet.goals import (
     Stopped,
     TemplateThere,
 )
-from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, parse_record, render_labels
+from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, parse_record, relabel
 from goldsmith.fleet.specification import list_settings, make_labels, specify
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.door import Parameter
-from goldsmith.pve.guests import has_vmid_clash
 from goldsmith.pve.properties import Mount, Net, render_net, render_tags
 from goldsmith.verify.settle import find_unreadiness, wait_settled
 
@@ -47,7 +47,6 @@ HOLDER_DISK = 0.5
 NETWORK_UNIT = re.compile(r"(networking|ifup@.*|systemd-networkd-wait-online.*|NetworkManager-wait-online)\.service\Z")
 """Units that fail where there is no network."""
 POLL = 0.05
-FIRST_VMID, LAST_VMID = 100, 999_999_999
 
 
 def ensure_template(_goal: TemplateThere, work: Work) -> str:
@@ -61,15 +60,34 @@ def ensure_template(_goal: TemplateThere, work: Work) -> str:
 
 def ensure_new(_goal: GuestMade, work: Work) -> str:
     """Make the new guest where it is not there yet; one whose making was broken off is made again."""
-    vmid = work.find_guest(NEW)
-    if vmid and not is_half_made(work, vmid):
+    if vmid := find_whole(work, NEW):
         return f"guest {vmid} is there"
-    if vmid:
-        remove(work, vmid)
     check_nobody_else_makes_it(work)
-    labels = make_labels(work.server, Role.NEXT, work.record.image, work.record.tag)
-    vmid = create(work, NEW, work.candidates, replace(labels, replacing=True))
+    vmid = create(work, NEW, work.candidates, partial(specify_next, work))
     return f"guest {vmid}"
+
+
+def specify_next(work: Work, vmid: int) -> ContainerSpec:
+    """Return the guest that becomes the server."""
+    described = describe(work.server.name, work.record.version, Role.NEXT, work.record)
+    return specify(work.server, vmid, work.record.template, label_next(work), described)
+
+
+def label_next(work: Work) -> Labels:
+    """Return what the tags of the new guest say until it is the server."""
+    return replace(make_labels(work.server, Role.NEXT, work.record.image, work.record.tag), replacing=True)
+
+
+def find_whole(work: Work, which: str) -> int:
+    """Return the vmid of one of the replacement's guests; 0 where it is to be made.
+
+    One whose making was broken off is removed.
+    """
+    vmid = work.find_guest(which)
+    if vmid and is_half_made(work, vmid):
+        remove(work, vmid)
+        return 0
+    return vmid
 
 
 def check_nobody_else_makes_it(work: Work) -> None:
@@ -96,30 +114,37 @@ def is_half_made(work: Work, vmid: int) -> bool:
     return config is None or config.lock == "create" or config.rootfs is None
 
 
-def create(work: Work, which: str, candidates: Iterable[int], labels: Labels) -> int:
-    """Create a guest of the replacement under the first vmid that is free; the record names it before it is there."""
+def create(
+    work: Work, which: str, candidates: Iterable[int], make_spec: Callable[[int], ContainerSpec],
+    *, source: str = "create", timeout: float = CREATE_TIMEOUT,
+) -> int:  # fmt: skip
+    """Create a guest of the replacement under the first vmid that is free; the record names it before it is there.
+
+    :param make_spec: called with each vmid that is tried, when that is written down.
+    :param source: what the lines of its log are called.
+    :param timeout: seconds.
+    :raises NotOurs: none is free.
+    """
     taken = {guest.vmid for guest in work.site.pve.list_guests()}
-    for vmid in (vmid for vmid in candidates if vmid not in taken):
+    free = [vmid for vmid in candidates if vmid not in taken]
+    if not free:
+        raise NotOurs(f"{work.server.name}: none of its vmids is free", hint="add to vmid in the inventory")
+
+    def note_and_specify(vmid: int) -> ContainerSpec:
         work.note(**{which: vmid})
-        try:
-            upid = work.site.node.guests.create_container(_specify(work, which, vmid, labels))
-        except ApiFailed as error:
-            if not has_vmid_clash(error):
-                raise
-            continue
-        work.site.node.tasks.wait(upid, work.hear("create"), timeout=CREATE_TIMEOUT)
-        return vmid
-    raise NotOurs(f"{work.server.name}: none of its vmids is free", hint="add to vmid in the inventory")
+        return make_spec(vmid)
+
+    spec, upid = work.site.node.guests.create_in_range(free, note_and_specify)
+    work.site.node.tasks.wait(upid, work.hear(source), timeout=timeout)
+    return spec.vmid
 
 
-def _specify(work: Work, which: str, vmid: int, labels: Labels) -> ContainerSpec:
-    role = Role.HOLDER if which == HOLDER else Role.NEXT
-    description = describe(work.server.name, work.record.version, role, work.record)
-    spec = specify(work.server, vmid, work.record.template, labels, description)
-    if which != HOLDER:
-        return spec
+def specify_holder(work: Work, vmid: int) -> ContainerSpec:
+    """Return a guest that never runs, with as little in it as Proxmox makes one of."""
+    described = describe(work.server.name, work.record.version, Role.HOLDER, work.record)
+    spec = specify(work.server, vmid, work.record.template, Labels(Role.HOLDER, replacing=True), described)
     storage = spec.rootfs.volume.partition(":")[0] if spec.rootfs else "local"
-    return replace(spec, nets=(), rootfs=Mount(f"{storage}:{HOLDER_DISK:g}"), hostname=spec.hostname)
+    return replace(spec, nets=(), rootfs=Mount(f"{storage}:{HOLDER_DISK:g}"))
 
 
 def ensure_holder(_goal: HolderMade, work: Work) -> str:
@@ -129,12 +154,9 @@ def ensure_holder(_goal: HolderMade, work: Work) -> str:
 
 def make_holder(work: Work) -> str:
     """Make the guest that holds the data, where it is not there yet."""
-    vmid = work.find_guest(HOLDER)
-    if vmid and not is_half_made(work, vmid):
+    if vmid := find_whole(work, HOLDER):
         return f"guest {vmid} is there"
-    if vmid:
-        remove(work, vmid)
-    vmid = create(work, HOLDER, choose_vmids(work), Labels(Role.HOLDER, replacing=True))
+    vmid = create(work, HOLDER, choose_vmids(work), partial(specify_holder, work))
     return f"guest {vmid}"
 
 
@@ -227,7 +249,7 @@ def ensure_gone(goal: Gone, work: Work) -> str:
 def remove(work: Work, vmid: int) -> None:
     """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
     work.get(vmid)
-    declared = {str(volume.path) for volume in work.server.variables.volumes}
+    declared = work.server.variables.volume_paths
     # where there was no server before, its volumes are as new as the guest itself, and nobody has relied on them;
     # what was restored from a backup is in that still
     copies = declared if work.record.strategy in (CREATE, RESTORE) and vmid == work.record.new else set()
@@ -262,11 +284,9 @@ def close_backup(work: Work) -> None:
 def retire(work: Work, vmid: int) -> None:
     """Keep a guest as the one before: stopped, without a link, and not started with its node."""
     config = work.get(vmid)
-    labels = replace(parse_labels(config.tags), role=Role.PREVIOUS, replacing=False)
-    own = tuple(tag for tag in config.tags if not tag.startswith("goldsmith"))
-    net = config.nets.get("net0", Net())
-    described = describe(work.server.name, labels.version or work.record.was, Role.PREVIOUS)
-    changes: dict[str, Parameter] = {"tags": render_tags(render_labels(labels, own)), "description": described}
+    net, tags = config.nets.get("net0", Net()), relabel(config.tags, Role.PREVIOUS, replacing=False)
+    described = describe(work.server.name, parse_labels(config.tags).version or work.record.was, Role.PREVIOUS)
+    changes: dict[str, Parameter] = {"tags": render_tags(tags), "description": described}
     if config.nets:
         changes["net0"] = render_net(replace(net, link_down=True))
     work.set(vmid, {**changes, "onboot": False})

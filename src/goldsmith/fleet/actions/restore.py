@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from goldsmith.base.errors import BackupFailed, NotOurs
+from goldsmith.base.errors import BackupFailed
+from goldsmith.fleet.actions.backup import read_archived
 from goldsmith.fleet.actions.data import ensure_data
-from goldsmith.fleet.actions.guests import CREATE_TIMEOUT, is_half_made, make_holder, remove
+from goldsmith.fleet.actions.guests import (
+    CREATE_TIMEOUT,
+    create,
+    find_whole,
+    is_half_made,
+    label_next,
+    make_holder,
+    remove,
+)
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, OldRestored, Parked, Restored
 from goldsmith.fleet.marks import Role, describe
-from goldsmith.fleet.specification import DEFAULT_DISK, connect, label, make_labels
+from goldsmith.fleet.specification import DEFAULT_DISK, connect, label
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
-from goldsmith.pve.properties import Mount, parse_mount
+from goldsmith.pve.properties import Mount
 
 RESTORE_TIMEOUT = 4 * 3600.0
 
@@ -44,30 +53,23 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
 
 def ensure_beside(_goal: Restored, work: Work) -> str:
     """Make a guest from a backup, data and all, beside the one that runs: it becomes the server in the next goals."""
-    vmid = work.find_guest(NEW)
-    if vmid and not is_half_made(work, vmid):
+    if vmid := find_whole(work, NEW):
         return f"guest {vmid} is there"
-    if vmid:
-        remove(work, vmid)
-    taken = {guest.vmid for guest in work.site.pve.list_guests()}
-    vmid = next((one for one in work.candidates if one not in taken), 0)
-    if not vmid:
-        raise NotOurs(f"{work.server.name}: none of its vmids is free", hint="add to vmid in the inventory")
-    work.note(new=vmid)
-    labels = replace(make_labels(work.server, Role.NEXT, work.record.image, work.record.tag), replacing=True)
-    spec = ContainerSpec(
-        vmid=vmid,
-        ostemplate=work.record.backup,
-        restore=True,
-        storage=_read_rootfs(work, work.record.backup).volume.partition(":")[0],
-        nets=(connect(work.server, up=False),),
-        tags=label(work.server, labels),
-        description=describe(work.server.name, work.record.version, Role.NEXT, work.record),
-        onboot=False,
-    )
-    work.site.node.tasks.wait(
-        work.site.node.guests.create_container(spec), work.hear("restore"), timeout=RESTORE_TIMEOUT
-    )
+    storage = _read_rootfs(work, work.record.backup).volume.partition(":")[0]
+
+    def specify_beside(vmid: int) -> ContainerSpec:
+        return ContainerSpec(
+            vmid=vmid,
+            ostemplate=work.record.backup,
+            restore=True,
+            storage=storage,
+            nets=(connect(work.server, up=False),),
+            tags=label(work.server, label_next(work)),
+            description=describe(work.server.name, work.record.version, Role.NEXT, work.record),
+            onboot=False,
+        )
+
+    vmid = create(work, NEW, work.candidates, specify_beside, source="restore", timeout=RESTORE_TIMEOUT)
     return f"guest {vmid}"
 
 
@@ -86,8 +88,7 @@ def restore(work: Work, volid: str, vmid: int) -> None:
 def _read_rootfs(work: Work, volid: str) -> Mount:
     """Return the root disk to be made: of the size that the archive's configuration says."""
     disk = work.server.variables.disk or DEFAULT_DISK
-    lines = work.site.node.backups.read_config(volid).splitlines()
-    found = next((parse_mount(line.partition(": ")[2]) for line in lines if line.startswith("rootfs: ")), None)
+    found = read_archived(work.site, volid).get("rootfs")
     size = found.size if found is not None and found.size else ""
     gib = size.removesuffix("G") if size.endswith("G") else f"{disk.size / (1 << 30):g}"
     storage = found.volume.partition(":")[0] if found is not None else disk.storage
