@@ -21,7 +21,7 @@ from tests.lxc.fleets import Lab
 from tests.lxc.guests import RunningNode
 from tests.lxc.images import Workshop, open_site
 from tests.lxc.trials import Trials, list_failed
-from tests.lxc.writing import TIMEOUT, Writer, write_on
+from tests.lxc.writing import Client, Writer, write_on
 
 pytestmark = pytest.mark.root
 
@@ -58,7 +58,7 @@ class Database:
     def connect(self) -> Connection:
         address = self.lab.server(SERVER).variables.fixed_address
         assert address is not None
-        return Connection(CLIENT, host=str(address.ip), database=CLIENT, password=PASSWORD, timeout=TIMEOUT)
+        return Client(CLIENT, str(address.ip), CLIENT, PASSWORD)
 
     def prepare(self) -> None:
         """Make an account and a table for the client; no constraint hides a number that was written twice."""

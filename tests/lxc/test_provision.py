@@ -79,12 +79,13 @@ def read_processes(word: str) -> Iterator[bytes]:
 
 def read_modes(folder: Path, word: str) -> Iterator[int]:
     """The permission bits of files that hold a word, and of the folders at the top."""
-    for path in folder.rglob("*"):
-        try:
-            if path.parent == folder or (path.is_file() and word in path.read_text(errors="replace")):
-                yield path.stat().st_mode & 0o777
-        except OSError:
-            continue
+    for parent, folders, files in os.walk(folder):  # folders that go meanwhile are no fault here, as they are for rglob
+        for path in (Path(parent, name) for name in folders + files):
+            try:
+                if path.parent == folder or (path.is_file() and word in path.read_text(errors="replace")):
+                    yield path.stat().st_mode & 0o777
+            except OSError:
+                continue
 
 
 class Runs:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 from pg8000.exceptions import Error
@@ -18,6 +19,22 @@ from tests.lxc.guests import wait_until
 TIMEOUT = 2.0
 """Seconds until an answer is not waited for any longer."""
 PAUSE = 0.005
+
+
+class Client(Connection):
+    """A connection whose socket is closed when the server goes away before it has said hello; pg8000 leaves it open."""
+
+    def __init__(self, user: str, address: str, database: str, password: str) -> None:
+        with ExitStack() as failed:
+            sock = failed.enter_context(socket.create_connection((address, 5432), TIMEOUT))
+            failed.callback(self._close_wrapped)
+            super().__init__(user, database=database, password=password, sock=sock)
+            failed.pop_all()
+
+    def _close_wrapped(self) -> None:
+        """Close the TLS socket that took the plain one's place, if it came to that."""
+        if (wrapped := getattr(self, "_usock", None)) is not None:
+            wrapped.close()
 
 
 @dataclass
