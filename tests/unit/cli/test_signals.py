@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ with catch_signals() as interrupts:
         print("cleaned up", flush=True)
 print("done", flush=True)
 """
+
+
+@pytest.fixture(autouse=True)
+def hear_hangups() -> Iterator[None]:
+    """Whatever started the tests may ignore SIGHUP, as nohup does; who is started by them would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def start(tmp_path: Path, *prefix: str) -> subprocess.Popen[str]:
