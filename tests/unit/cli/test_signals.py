@@ -36,11 +36,15 @@ print("done", flush=True)
 
 
 @pytest.fixture(autouse=True)
-def hear_hangups() -> Iterator[None]:
-    """Whatever started the tests may ignore SIGHUP, as nohup does; who is started by them would inherit that."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def hear_signals() -> Iterator[None]:
+    """Whatever started the tests may ignore SIGHUP (nohup) or SIGINT (a shell's `&`); what they start would, too."""
+    before = {number: signal.getsignal(number) for number in HEARD}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def start(tmp_path: Path, *prefix: str) -> subprocess.Popen[str]:
