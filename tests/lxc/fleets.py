@@ -126,13 +126,20 @@ class Lab:
 
     def deploy_killed(self, name: str, version: Version, kill_at: int) -> bool:
         """Deploy in a process of its own, which is killed (SIGKILL) when a goal begins; tell whether it was."""
+        return self._run_killed(lambda: self.deploy(name, version), kill_at)
+
+    def restore_killed(self, name: str, backup: Volume, kill_at: int) -> bool:
+        """Restore the data alone, in a process of its own, which is killed when a goal begins; tell whether it was."""
+        return self._run_killed(lambda: self.restore(name, backup, data_only=True), kill_at)
+
+    def _run_killed(self, work: Callable[[], object], kill_at: int) -> bool:
         child = os.fork()
         if child == 0:
-            self._deploy_and_die(name, version, kill_at)
+            self._work_and_die(work, kill_at)
         _, status = os.waitpid(child, 0)
         return os.WIFSIGNALED(status)
 
-    def _deploy_and_die(self, name: str, version: Version, kill_at: int) -> NoReturn:
+    def _work_and_die(self, work: Callable[[], object], kill_at: int) -> NoReturn:
         def hear(event: Event) -> None:
             if isinstance(event, StepStarted) and event.index == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -141,7 +148,7 @@ class Lab:
             with open_pve(self.site.pve.connection) as pve:
                 self.workshop.site = replace(self.site, pve=pve, node=pve.node(self.site.node.name))
                 self.listeners = [hear]
-                self.deploy(name, version)
+                work()
         finally:
             os._exit(0)
 
@@ -173,8 +180,9 @@ class Lab:
         back_up_server(server, guest, self.site, Events(self.told.append))
         time.sleep(1.1)
 
-    def restore(self, name: str, backup: Volume) -> Replaced:
-        return restore_server(self.server(name), self.site, self.guests(), backup, self.repository, self.around)
+    def restore(self, name: str, backup: Volume, *, data_only: bool = False) -> Replaced:
+        server, guests = self.server(name), self.guests()
+        return restore_server(server, self.site, guests, backup, self.repository, self.around, data_only=data_only)
 
     def drill(self, name: str) -> Drilled:
         return drill(self.server(name), self.site, self.workshop.state, self.folder, Events(self.told.append))
@@ -205,12 +213,13 @@ class Lab:
         owned = {mount.volume for vmid in self.list_guests() for mount in config(vmid).mounts.values()}
         return sorted(owned)
 
-    def clear_previous(self) -> None:
-        """Remove the guests that were kept; they own nothing."""
+    def clear_previous(self, *, data: bool = False) -> None:
+        """Remove the guests that were kept, and all backups unless the guests have data of their own."""
         for vmid, state in self.list_guests().items():
             if state == str(Role.PREVIOUS):
                 self.site.node.tasks.wait(self.site.node.guests.destroy(vmid))
-        self.clear_backups()
+        if not data:
+            self.clear_backups()
 
     def remove(self, name: str) -> None:
         """Remove a server with its data."""

@@ -206,6 +206,54 @@ def test_a_server_is_brought_back_to_a_backup(lab: Lab, one: Version, two: Versi
         lab.restore("db1", oldest)
     assert lab.run("db1", "cat /srv/data/word") == "precious"
     assert len(lab.list_volumes()) == 2
+    lab.hosts["db1"]["checks"] = []
+    lab.roll_back("db1")
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "two\nspoiled", (
+        "the guest of before, its own data with it"
+    )
+    lab.roll_back("db1")
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "one\nprecious"
+    assert len(lab.list_volumes()) == 2
+
+
+def test_data_alone_is_brought_back(lab: Lab, one: Version, two: Version) -> None:
+    volumes = [*DATA["data"], {"path": "/srv/cache", "volume": "local:1", "backup": False}]
+    lab.declare("db1", **{**DATA, "data": volumes})
+    lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word; echo old > /srv/cache/word")
+    lab.back_up("db1")
+    lab.deploy("db1", two)
+    lab.run("db1", "echo spoiled > /srv/data/word; echo new > /srv/cache/word")
+    backup = list_backups(lab.server("db1"), lab.site)[-1]
+    before, see = lab.list_guests(), "cat /etc/golden /srv/data/word /srv/cache/word"
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q spoiled /srv/data/word", "timeout": 1}]
+    with pytest.raises(RolledBack):
+        lab.restore("db1", backup, data_only=True)
+    assert (lab.run("db1", see), lab.list_guests()) == ("two\nspoiled\nnew", before)
+    assert len(lab.list_volumes()) == 2
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q precious /srv/data/word"}]
+    lab.restore("db1", backup, data_only=True)
+    assert lab.run("db1", see) == "two\nprecious\nnew", "what is in no backup goes along"
+    assert len(lab.list_volumes()) == 3, "the data that was there until then is kept"
+    assert "goldsmith-holder" not in lab.list_guests().values()
+    assert lab.plan("db1", two).action is Action.NOTHING
+
+
+def test_a_server_that_is_gone_is_made_from_its_backup(lab: Lab, one: Version, two: Version) -> None:
+    lab.declare("db1", **DATA)
+    first = lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    lab.back_up("db1")
+    (backup,) = list_backups(lab.server("db1"), lab.site)
+    lab.site.node.tasks.wait(lab.site.node.guests.destroy(first.vmid, force=True))
+    lab.hosts["db1"]["checks"] = [{"command": "false", "timeout": 1}]
+    with pytest.raises(RolledBack):
+        lab.restore("db1", backup)
+    assert (lab.list_guests(), lab.list_volumes()) == ({}, [])
+    lab.hosts["db1"]["checks"] = [{"port": 22}]
+    lab.restore("db1", backup)
+    assert lab.run("db1", "cat /etc/golden /srv/data/word") == "one\nprecious"
+    assert lab.plan("db1", two).action is Action.REPLACE
 
 
 def test_a_guest_of_somebody_else_is_taken_over_when_that_is_said(lab: Lab, one: Version, two: Version) -> None:

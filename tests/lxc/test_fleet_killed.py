@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from goldsmith.artifacts.repository import Version
+from goldsmith.fleet.backups import list_backups
 from goldsmith.fleet.plan import Action
 from tests.lxc.fleets import Lab
 from tests.lxc.guests import RunningNode
@@ -58,6 +59,32 @@ def test_killed_at_each_goal(lab: Lab, versions: tuple[Version, Version], strate
         lab.clear_previous()
     assert ended > 8, "all goals have had their turn"
     lab.remove(name)
+
+
+def test_a_restoring_of_data_is_killed(lab: Lab, versions: tuple[Version, Version]) -> None:
+    """Finished or undone: the data of the backup or that of before, and never neither."""
+    lab.declare("db2", **DATA)
+    lab.deploy("db2", versions[0])
+    lab.run("db2", "echo precious > /srv/data/word")
+    lab.back_up("db2")
+    (backup,) = list_backups(lab.server("db2"), lab.site)
+    lab.run("db2", "echo spoiled > /srv/data/word")
+    for goal in (3, 4, 6, 7, 9, 10, 11):
+        assert lab.restore_killed("db2", backup, goal), goal
+        assert lab.find_interrupted("db2") is not None, goal
+        if goal % 2:
+            lab.resume("db2")
+            assert lab.run("db2", "cat /srv/data/word") == "precious", goal
+            assert len(lab.list_volumes()) == 2, goal
+            lab.roll_back("db2")
+            lab.clear_previous(data=True)
+        else:
+            lab.abort("db2")
+        assert lab.run("db2", "cat /srv/data/word") == "spoiled", goal
+        assert list(lab.list_guests().values()) == ["goldsmith-server running"], goal
+        assert len(lab.list_volumes()) == 1, goal
+    assert not lab.restore_killed("db2", backup, 12)
+    lab.remove("db2")
 
 
 def assert_owned_once(lab: Lab, when: str) -> None:

@@ -10,6 +10,7 @@ import click
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import BackupFailed, FleetError, UsageError
 from goldsmith.base.units import render_bytes
+from goldsmith.build.facts import Site
 from goldsmith.cli.consent import check_consent
 from goldsmith.cli.deploy import make_surrounding, report
 from goldsmith.cli.fleet import Yard
@@ -18,10 +19,11 @@ from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.fleet import Server
+from goldsmith.fleet.archived import list_archived_paths
 from goldsmith.fleet.backups import Drilled, back_up_server, drill, list_backups
 from goldsmith.fleet.facts import Guests, ServerGuest
 from goldsmith.fleet.marks import Role, find_version
-from goldsmith.fleet.run import Wishes, restore_server
+from goldsmith.fleet.run import Wishes, choose_restored_version, restore_server
 from goldsmith.pve.storage import Volume
 
 
@@ -102,14 +104,19 @@ def describe(one: Drilled) -> JsonValue:
 @click.option(
     "--at", "moment", metavar="TIME", help="The newest backup not later than TIME, as 2026-11-25 or with 10:30."
 )
+@click.option("--data-only", is_flag=True, help="Only the data; the server goes on with the version that it runs.")
 @click.option("--list", "listed", is_flag=True, help="Only list the backups.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_settings
-def restore(settings: Settings, server: str, moment: str | None, listed: bool, yes: bool) -> None:
+def restore(settings: Settings, server: str, moment: str | None, data_only: bool, listed: bool, yes: bool) -> None:
     """Bring a server back to what it was when a backup was made, data and all.
 
     A guest is made from the backup beside the one that runs, gets its address, and is checked; where a check fails, the
-    server is as it was. The guest that ran until then is kept, stopped, with its own data, until somebody removes it.
+    server is as it was. The guest that ran until then is kept, stopped, with its own data, until somebody removes it:
+    `goldsmith rollback` goes back to it. A server that is not there any more is made from its backup.
+
+    With --data-only the new guest is made from the version that the server runs now, and gets the data of the backup.
+    Volumes that are in no backup go along as they are.
     """
     with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
         yard = Yard(settings, stack, events)
@@ -122,11 +129,23 @@ def restore(settings: Settings, server: str, moment: str | None, listed: bool, y
             return
         chosen = choose_backup(one, backups, moment)
         if not yes:
-            check_consent(f"{one.name} becomes what it was at {render_moment(chosen)} ({chosen.volid}). Do it?")
-        repository = yard.places[0].repository
+            check_consent(render_question(one, site, chosen, data_only=data_only))
+        current = guests.find(one.hostname, Role.CURRENT)
+        version = choose_restored_version(one, chosen, current.labels.version if current else "", data_only=data_only)
         around = make_surrounding(yard, events, Wishes(untested=True), one)
-        done = restore_server(one, site, guests, chosen, repository, around)
+        repository = yard.choose_repository(version)
+        done = restore_server(one, site, guests, chosen, repository, around, data_only=data_only)
     report([done], settings)
+
+
+def render_question(server: Server, site: Site, backup: Volume, *, data_only: bool) -> str:
+    """Ask whether a server is to be restored; says what is not in the backup."""
+    what = "gets the data" if data_only else "becomes what"
+    question = f"{server.name} {what} it {'had' if data_only else 'was'} at {render_moment(backup)} ({backup.volid})."
+    lacking = sorted(server.variables.volume_paths - list_archived_paths(site, backup.volid))
+    if lacking:
+        question += f" {', '.join(lacking)}: not in the backup, and {'goes along' if data_only else 'empty then'}."
+    return f"{question} Do it?"
 
 
 def choose_backup(server: Server, backups: list[Volume], moment: str | None) -> Volume:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from goldsmith.artifacts.diff import PackageChange, diff_packages
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.errors import DefinitionError, Problem, RepositoryError, UsageError
+from goldsmith.base.errors import DefinitionError, Problem, RepositoryError, UsageError, VersionNotFound
 from goldsmith.base.events import Events
 from goldsmith.build.facts import Site
 from goldsmith.cli.options import Settings
@@ -167,6 +167,13 @@ class Yard:
         """Return a version of a server's image, and where it is."""
         stored = self.get_stored(f"{server.variables.image}:{tag}")
         return stored.repository, stored.version
+
+    def choose_repository(self, reference: str) -> Repository:
+        """Return the repository that has a version, else the first one: what does without the version can go on."""
+        try:
+            return self.get_stored(reference).repository
+        except VersionNotFound:
+            return self.places[0].repository
 
     def get_stored(self, reference: str) -> Stored:
         """Return a version by `NAME:TAG` or `NAME:CHANNEL`, from the first repository that has it.

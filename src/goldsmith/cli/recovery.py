@@ -19,7 +19,7 @@ from goldsmith.fleet.facts import Guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted
-from goldsmith.fleet.run import Replaced, Wishes, abort, replace_server, resume, roll_back
+from goldsmith.fleet.run import Replaced, Wishes, abort, find_previous, replace_server, resume, roll_back
 
 
 @click.command(cls=Command)
@@ -53,7 +53,8 @@ def choose_way(server: Server, guests: Guests, version: str | None, yard: Yard) 
 
     :raises FleetError: it does not run, or there is nothing to go back to.
     """
-    current, previous = guests.find(server.hostname, Role.CURRENT), guests.find(server.hostname, Role.PREVIOUS)
+    current = guests.find(server.hostname, Role.CURRENT)
+    previous = find_previous(server, yard.locate(server, guests), guests)
     if current is None:
         raise FleetError(f"{server.name} does not run", hint="goldsmith plan says how things are")
     if previous is not None and version in (None, previous.labels.tag):
@@ -74,8 +75,8 @@ def go_back(server: Server, guests: Guests, tag: str, yard: Yard) -> Replaced:
         wanted = Wanted(server.variables.image, version.tag, version.digest)
         plan = ServerPlan(server, Action.REPLACE, "rollback", wanted, guests.find(server.hostname, Role.CURRENT))
         return replace_server(plan, site, repository, version, around)
-    previous = guests.find(server.hostname, Role.PREVIOUS)
-    repository, _ = yard.find_repository(server, previous.labels.tag if previous is not None else "")
+    previous = find_previous(server, site, guests)
+    repository = yard.choose_repository(previous.labels.version if previous is not None else "")
     done = roll_back(server, site, guests, repository, around)
     if done is None:
         raise FleetError(f"{server.name}: the guest before has gone", hint="run the command again")
@@ -119,7 +120,7 @@ def find_all_interrupted(yard: Yard, names: tuple[str, ...]) -> list[tuple[Serve
 def go_on(server: Server, record: Record, yard: Yard, *, forward: bool) -> Replaced | None:
     """Finish or undo one replacement."""
     site = yard.find_site(server, record.node)
-    repository, _ = yard.find_repository(server, record.tag)
+    repository = yard.choose_repository(record.version)
     around = make_surrounding(yard, yard.events, Wishes(untested=True), server)  # that was judged when it began
     if forward:
         return resume(server, site, record, repository, around)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from goldsmith.base.errors import ApiFailed
 from goldsmith.base.events import Events
 from goldsmith.build.facts import Site
+from goldsmith.build.traces import find_config
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.data import check_owns_nothing
 from goldsmith.fleet.facts import Guests
@@ -32,12 +32,9 @@ def list_expired(server: Server, guests: Guests, site: Site, now: float) -> list
     for guest in guests.by_name.get(server.hostname, ()):
         if guest.labels.role is not Role.PREVIOUS or guest.running:
             continue
-        try:
-            description = site.pve.node(guest.node).guests.get_config(guest.vmid).description
-        except ApiFailed:  # it has just gone
-            continue
-        retired = find_retired(description)
-        if retired is not None and find_server(description) == server.name:
+        config = find_config(replace(site, node=site.pve.node(guest.node)), guest.vmid)
+        retired = find_retired(config.description) if config is not None else None  # else it has just gone
+        if config is not None and retired is not None and find_server(config.description) == server.name:
             ages.append((retired, Expired(server, guest.vmid, guest.node)))
     ages.sort(key=lambda age: age[0], reverse=True)
     return [one for number, (retired, one) in enumerate(ages) if number or now - retired > server.variables.keep_old]

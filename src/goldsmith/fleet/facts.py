@@ -30,7 +30,7 @@ class Guests:
     by_vmid: dict[int, ServerGuest]
 
     def find(self, name: str, role: Role) -> ServerGuest | None:
-        """Find the guest that has a role for a server, by its host name; of several the newest vmid's."""
+        """Find the guest that has a role for a server, by its host name; of several one that runs."""
         found = [guest for guest in self.by_name.get(name, ()) if guest.labels.role is role]
         return max(found, key=lambda guest: (guest.running, guest.vmid), default=None)
 

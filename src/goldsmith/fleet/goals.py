@@ -176,6 +176,13 @@ class Restored(Goal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataRestored(Goal):
+    """A guest that never runs holds what a backup has of the server's data."""
+
+    form = "restore the data beside the server"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recalled(Goal):
     """The guest that was kept from before is to become the server again."""
 
@@ -196,15 +203,20 @@ class Released(Goal):
     form = "the old guest is the server"
 
 
-CREATE, SWAP, RECREATE, ROLLBACK, RESTORE = "create", "swap", "recreate", "rollback", "restore"
-"""Strategies: a server that was not there, the two of the inventory, back to the guest that was kept, from a backup."""
+CREATE, SWAP, RECREATE, ROLLBACK = "create", "swap", "recreate", "rollback"
+"""Strategies: a server that was not there, the two of the inventory, back to the guest that was kept."""
+RESTORE, RESTORE_DATA = "restore", "restore-data"
+"""Strategies: from a backup, the whole guest or its data alone. The old guest keeps the data that it has."""
 OLD, NEW, HOLDER = "old", "new", "holder"
 NAMES = {OLD: "the old guest", NEW: "the new guest", HOLDER: "the holder"}
 
 
 def list_goals(record: Record, server: Server) -> tuple[Goal, ...]:
     """Return the goals of a replacement, forward."""
-    lists = {CREATE: _create, RECREATE: _recreate, RESTORE: _restore, ROLLBACK: _roll_back, SWAP: _swap}
+    lists = {
+        CREATE: _create, RECREATE: _recreate, RESTORE: _restore, RESTORE_DATA: _restore_data, ROLLBACK: _roll_back,
+        SWAP: _swap,
+    }  # fmt: skip
     return lists[record.strategy](record, server)
 
 
@@ -290,13 +302,16 @@ def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
 
 
 def _roll_back(record: Record, server: Server) -> tuple[Goal, ...]:
-    """Return how the guest that was kept becomes the server again. Nothing is destroyed, so nothing is backed up."""
-    del record
+    """Return how the guest that was kept becomes the server again. Nothing is destroyed, so nothing is backed up.
+
+    One that has data of its own (the server was restored from a backup since) keeps to that.
+    """
+    moved = [DataAt(which=NEW, reason="its volumes are renamed, not copied")] if record.data else []
     return (
         Claimed(reason="nobody else replaces it meanwhile"),
         Recalled(reason="it was kept for this"),
         Stopped(which=OLD, reason="its data is at rest from here on"),
-        DataAt(which=NEW, reason="its volumes are renamed, not copied"),
+        *moved,
         LinkUp(which=NEW),
         Running(which=NEW),
         ChecksHold(reason=_explain_checks(server)),
@@ -317,21 +332,45 @@ def _restore(record: Record, server: Server) -> tuple[Goal, ...]:
     )
 
 
+def _restore_data(record: Record, server: Server) -> tuple[Goal, ...]:
+    """Return how a server gets its data back as a backup has it, and goes on with its version.
+
+    It is made anew from that version, so that the guest that it is now, and the data in it, stay as they are.
+    """
+    return (
+        Claimed(reason="nobody else replaces it meanwhile"),
+        TemplateThere(reason=record.version),
+        DataRestored(reason=f"from {record.backup}"),
+        *_keep_keys(server),
+        GuestMade(reason="from the same version, its link down"),
+        Stopped(which=OLD, reason="it keeps the data that it has"),
+        DataAt(which=NEW, reason="from the backup; what that does not have, from the old guest"),
+        *_connect_and_start(server),
+        ChecksHold(reason=_explain_checks(server)),
+        Gone(which=HOLDER, reason="what it had is at the server"),
+        Finished(),
+    )
+
+
 def _explain_checks(server: Server) -> str:
     return ", ".join(check.title for check in server.variables.checks) or "it has booted, all its units are up"
 
 
 def list_undoing(record: Record) -> tuple[Goal, ...]:
     """Return the goals that undo a replacement, wherever it stands."""
-    if record.strategy == CREATE:
-        return (Gone(which=NEW, reason="it never was the server"),)
+    if not record.old:
+        return (Gone(which=NEW, reason="it never was the server"), *_end_holder(record))
     return _undo_recreate(record) if record.strategy == RECREATE else _undo_swap(record)
+
+
+def _end_holder(record: Record) -> tuple[Goal, ...]:
+    return (Gone(which=HOLDER, reason="what it has is in the backup"),) if record.strategy == RESTORE_DATA else ()
 
 
 def _undo_swap(record: Record) -> tuple[Goal, ...]:
     cut = LinkDown(which=NEW, reason="one of the two has the address at a time")
     end: Goal = Retired() if record.strategy == ROLLBACK else Gone(which=NEW, reason="the old one runs again")
-    gone = (end, Released())
+    gone = (end, *_end_holder(record), Released())
     if not record.data:
         return (cut, LinkUp(which=OLD), Running(which=OLD), Stopped(which=NEW), *gone)
     back = (DataAt(which=OLD, reason="its volumes come back"), LinkUp(which=OLD), Running(which=OLD))

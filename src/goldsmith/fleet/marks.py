@@ -91,7 +91,7 @@ class Record:
     run: str
     server: str
     strategy: str
-    """`create`, `swap`, `recreate`, `rollback` or `restore` (`fleet.goals`)."""
+    """`create`, `swap`, `recreate`, `rollback`, `restore` or `restore-data` (`fleet.goals`)."""
     node: str
     image: str
     tag: str
@@ -106,7 +106,7 @@ class Record:
     was: str = ""
     """The version before."""
     data: tuple[tuple[str, str], ...] = ()
-    """The data that there was when it began: path and volume id. Each of them must be there in the end."""
+    """The data that goes along: path and volume id, as they were when it began. All of it must be there in the end."""
     back: bool = False
     """Whether it is being undone."""
     by: str = ""

@@ -18,6 +18,7 @@ from goldsmith.base.files import open_lock
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import open_journal
 from goldsmith.build.sweep import sweep_orphans
+from goldsmith.build.traces import find_config
 from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.backup import ensure_backup
@@ -38,18 +39,21 @@ from goldsmith.fleet.actions.guests import (
     release,
 )
 from goldsmith.fleet.actions.keys import keep_keys, place_keys
-from goldsmith.fleet.actions.restore import ensure_beside, ensure_parked, ensure_restored
-from goldsmith.fleet.facts import Guests
+from goldsmith.fleet.actions.restore import ensure_beside, ensure_data_restored, ensure_parked, ensure_restored
+from goldsmith.fleet.archived import list_archived_paths
+from goldsmith.fleet.facts import Guests, ServerGuest
 from goldsmith.fleet.goals import (
     CREATE,
     RECREATE,
     RESTORE,
+    RESTORE_DATA,
     ROLLBACK,
     BackedUp,
     Checked,
     ChecksHold,
     Claimed,
     DataAt,
+    DataRestored,
     Detached,
     Finished,
     Goal,
@@ -72,7 +76,7 @@ from goldsmith.fleet.goals import (
     list_goals,
     list_undoing,
 )
-from goldsmith.fleet.marks import Record, Role, find_version, parse_record
+from goldsmith.fleet.marks import Record, Role, find_retired, find_version, parse_record
 from goldsmith.fleet.outage import Outage, watch_outage
 from goldsmith.fleet.plan import ServerPlan
 from goldsmith.fleet.work import Work
@@ -138,6 +142,7 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
     OldRestored: ensure_restored,
     Recalled: recall,
     Restored: ensure_beside,
+    DataRestored: ensure_data_restored,
     Retired: put_back,
     Finished: finish,
     Released: release,
@@ -193,9 +198,12 @@ def choose_candidates(server: Server, record: Record) -> tuple[int, ...]:
 
 @contextmanager
 def open_work(
-    server: Server, site: Site, record: Record, repository: Repository, version: Version, around: Surrounding
+    server: Server, site: Site, record: Record, repository: Repository, version: Version | None, around: Surrounding
 ) -> Iterator[Work]:
-    """Have a journal and an undo list for what a replacement brings to the node besides its guests."""
+    """Have a journal and an undo list for what a replacement brings to the node besides its guests.
+
+    :param version: None where it is not stored any more.
+    """
     events = around.events.about(server.name)
     sweep_orphans(site, around.state, events)
     with (
@@ -234,39 +242,79 @@ def roll_back(
 ) -> Replaced | None:
     """Bring the guest back that was kept when a server was replaced; None: there is none.
 
+    It gets the data, unless it has its own: that of before a backup was restored.
+
     :raises RolledBack: it does not do what it must, and the server is as it was before.
     """
-    current, previous = guests.find(server.hostname, Role.CURRENT), guests.find(server.hostname, Role.PREVIOUS)
+    current, previous = guests.find(server.hostname, Role.CURRENT), find_previous(server, site, guests)
     if current is None or previous is None:
         return None
+    has_own = bool(list_old_data(server, site, previous.vmid))
     record = Record(
         run="", server=server.name, strategy=ROLLBACK, node=site.node.name, image=previous.labels.image,
         tag=previous.labels.tag, old=current.vmid, new=previous.vmid, was=current.labels.version,
-        data=list_old_data(server, site, current.vmid), by=name_operator(),
+        data=() if has_own else list_old_data(server, site, current.vmid), by=name_operator(),
     )  # fmt: skip
-    version = repository.get_version(record.version)
-    with open_work(server, site, record, repository, version, around) as work:
+    with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         return carry_out(work)
 
 
 def restore_server(
-    server: Server, site: Site, guests: Guests, backup: Volume, repository: Repository, around: Surrounding
-) -> Replaced:
+    server: Server, site: Site, guests: Guests, backup: Volume, repository: Repository, around: Surrounding,
+    *, data_only: bool = False,
+) -> Replaced:  # fmt: skip
     """Bring a server back to what it was when a backup was made. The guest that it is now is kept, with its own data.
 
+    One that is not there any more is made from the backup.
+
+    :param data_only: the data alone: the server goes on with the version that it runs.
     :raises RolledBack: what was restored does not do what it must, and the server is as it was before.
-    :raises FleetError: the server is not there: it is made first.
+    :raises FleetError: a guest that goldsmith has not made is in the way, or nothing says which version it is.
     """
-    current, was = guests.find(server.hostname, Role.CURRENT), find_version(backup.notes)
-    if current is None:
-        raise FleetError(f"{server.name} is not there", hint=f"goldsmith deploy {server.name} makes it first")
-    image, _, tag = (was or current.labels.version).rpartition(":")
+    current = guests.find(server.hostname, Role.CURRENT)
+    if current is None and (strangers := guests.list_strangers(server.hostname)):
+        what = f"{server.name}: guest {strangers[0].vmid} has its name and was not made by goldsmith"
+        raise FleetError(what, hint="rename that, or remove it")
+    now = current.labels.version if current is not None else ""
+    image, _, tag = choose_restored_version(server, backup, now, data_only=data_only).rpartition(":")
     record = Record(
-        run="", server=server.name, strategy=RESTORE, node=site.node.name, image=image, tag=tag, old=current.vmid,
-        was=current.labels.version, backup=backup.volid, by=name_operator(),
+        run="", server=server.name, strategy=RESTORE_DATA if data_only else RESTORE, node=site.node.name, image=image,
+        tag=tag, old=current.vmid if current is not None else 0, was=now, backup=backup.volid, by=name_operator(),
+        data=list_left_out(server, site, current.vmid, backup.volid) if data_only and current is not None else (),
     )  # fmt: skip
-    with open_work(server, site, record, repository, repository.get_version(record.version), around) as work:
+    with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         return carry_out(work)
+
+
+def choose_restored_version(server: Server, backup: Volume, now: str, *, data_only: bool) -> str:
+    """Return the version that a restored server has: that of the backup, or of the guest that it is now.
+
+    :param now: that of the guest; empty where there is none.
+    :raises FleetError: nothing says it.
+    """
+    then = find_version(backup.notes)
+    if not (found := (now or then) if data_only else (then or now)):
+        raise FleetError(
+            f"{server.name}: nothing says which version it is in {backup.volid}",
+            hint=f"its notes should; without them: goldsmith deploy {server.name}, then restore --data-only",
+        )
+    return found
+
+
+def list_left_out(server: Server, site: Site, vmid: int, volid: str) -> tuple[tuple[str, str], ...]:
+    """Return the declared volumes of a guest that a backup does not have: they go along as they are."""
+    held = list_archived_paths(site, volid)
+    return tuple((path, volume) for path, volume in list_old_data(server, site, vmid) if path not in held)
+
+
+def find_previous(server: Server, site: Site, guests: Guests) -> ServerGuest | None:
+    """Find the guest that a server was before: of several, the one that was replaced last, as they say themselves."""
+    kept = [one for one in guests.by_name.get(server.hostname, ()) if one.labels.role is Role.PREVIOUS]
+    if len(kept) < 2:
+        return kept[0] if kept else None
+    configs = {one.vmid: find_config(replace(site, node=site.pve.node(one.node)), one.vmid) for one in kept}
+    times = {vmid: find_retired(config.description) or 0 for vmid, config in configs.items() if config is not None}
+    return max(kept, key=lambda one: times.get(one.vmid, 0))
 
 
 def resume(server: Server, site: Site, record: Record, repository: Repository, around: Surrounding) -> Replaced | None:
@@ -274,8 +322,7 @@ def resume(server: Server, site: Site, record: Record, repository: Repository, a
 
     :raises LockTaken: it is not interrupted: it is going on.
     """
-    version = repository.get_version(record.version)
-    with open_work(server, site, record, repository, version, around) as work:
+    with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         if record.back:
             reach(list_undoing(record), work)
             return None
@@ -287,8 +334,7 @@ def abort(server: Server, site: Site, record: Record, repository: Repository, ar
 
     :raises LockTaken: it is not interrupted: it is going on.
     """
-    version = repository.get_version(record.version)
-    with open_work(server, site, record, repository, version, around) as work:
+    with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         undo_replacement(work)
 
 

@@ -77,7 +77,8 @@ class Work(Handling):
 
     record: Record
     repository: Repository
-    version: Version
+    version: Version | None
+    """None: it is not stored any more; what does without it can go on."""
     journal: Journal
     undo: Undo
     inventory: Path
@@ -94,6 +95,13 @@ class Work(Handling):
     """Paths of data that the inventory does not declare, and that may be lost: said explicitly."""
     seen: dict[str, float] = field(default_factory=dict)
     """Moments (seconds, monotonic) that the outage is told by."""
+
+    def get_version(self) -> Version:
+        """Return the version that the server is made from.
+
+        :raises VersionNotFound: it is not stored any more.
+        """
+        return self.version if self.version is not None else self.repository.get_version(self.record.version)
 
     def find_guest(self, which: str) -> int:
         """Return the vmid of one of the replacement's guests; 0 where it is not there.

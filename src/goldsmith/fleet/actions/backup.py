@@ -9,23 +9,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
-from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BackupPlan, BindMount
+from goldsmith.fleet.archived import list_archived_paths
 from goldsmith.fleet.goals import OLD, BackedUp
 from goldsmith.fleet.marks import Role, describe
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.backup import Backup
-from goldsmith.pve.properties import Mount, parse_mount, render_mount
+from goldsmith.pve.properties import render_mount
 
 READ_TIMEOUT = 4 * 3600.0
 """Seconds: a whole archive is read."""
 BORG_TIMEOUT = 4 * 3600.0
 INCLUDED = re.compile(r"including mount point \S+ \('(?P<path>[^']*)'\) in backup")
 """How vzdump says that it has a mount point in the archive (PVE 8.4)."""
-
-
-ARCHIVED = re.compile(r"(?P<key>rootfs|mp\d+): (?P<mount>.*)")
 
 
 def get_plan(server: Server) -> BackupPlan:
@@ -113,17 +110,9 @@ def prove(work: Handling, backup: Backup, paths: Set[str]) -> None:
     """
     wanted = work.server.variables.backup_paths & paths
     said = {found["path"] for line in backup.log if (found := INCLUDED.search(line))}
-    held = {mount.path for mount in read_archived(work.site, backup.volid).values() if mount.backup}
-    if missing := sorted(wanted - (said & held)):
+    if missing := sorted(wanted - (said & list_archived_paths(work.site, backup.volid))):
         raise BackupFailed(f"{work.server.name}: {', '.join(missing)} is not in the backup {backup.volid}")
     read_back(work, backup, sorted(wanted))
-
-
-def read_archived(site: Site, volid: str) -> dict[str, Mount]:
-    """Return root disk and mount points of the guest in an archive, by key, as the configuration in it has them."""
-    lines = site.node.backups.read_config(volid).splitlines()
-    found = (ARCHIVED.match(line) for line in reversed(lines))  # of several of a key the first counts
-    return {line["key"]: parse_mount(line["mount"]) for line in found if line}
 
 
 def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:

@@ -37,7 +37,7 @@ def check_before(_goal: Checked, work: Work) -> str:
 
     :raises FleetError, RepositoryError, PveError: it cannot.
     """
-    repository, version = work.repository, work.version
+    repository, version = work.repository, work.get_version()
     check_not_revoked(repository, version)
     if not work.untested:
         check_proven(repository, version)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Set
+from collections.abc import Container, Set
 
 from goldsmith.base.errors import DataMissing, FleetError
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
-from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, Detached
+from goldsmith.fleet.archived import list_archived_paths
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, RESTORE_DATA, DataAt, Detached
 from goldsmith.fleet.specification import list_mounts, render_data
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerConfig
@@ -20,14 +21,14 @@ LOCK_PATIENCE = 30.0
 
 
 def list_places(work: Work) -> dict[str, tuple[int, str, Mount]]:
-    """Return where each of the replacement's mount points is: vmid, key and mount, by path.
+    """Return where each of the mount points is that the replacement is about: vmid, key and mount, by path.
 
     :raises DataMissing: two guests claim the same path, so that nobody can tell which is the right one.
     """
     places: dict[str, tuple[int, str, Mount]] = {}
     for vmid in dict.fromkeys((work.record.old, work.record.new, work.record.holder)):
         for path, (key, mount) in work.list_data(vmid).items():
-            if mount.is_bind:
+            if mount.is_bind or is_passed_over(work, vmid, path):
                 continue
             if path in places and places[path][0] != vmid:
                 raise DataMissing(
@@ -36,6 +37,17 @@ def list_places(work: Work) -> dict[str, tuple[int, str, Mount]]:
                 )
             places[path] = (vmid, key, mount)
     return places
+
+
+def is_passed_over(work: Work, vmid: int, path: str) -> bool:
+    """Tell whether a volume is none of those that a restoring of data is about.
+
+    The old guest keeps its own, but for those that no backup has. These came out of the backup empty.
+    """
+    if work.record.strategy != RESTORE_DATA:
+        return False
+    goes_along = path in dict(work.record.data)
+    return (vmid == work.record.old and not goes_along) or (vmid == work.record.holder and goes_along)
 
 
 def ensure_data(goal: DataAt, work: Work) -> str:
@@ -51,12 +63,30 @@ def ensure_data(goal: DataAt, work: Work) -> str:
                 f"{work.server.name}: the volume of {path} ({volid}) is at none of its guests",
                 hint=f"it may be an unused disk of guest {work.record.old}: attach it again, then goldsmith resume",
             )
+    check_restored(goal, work, places)
     declared = work.server.variables.volume_paths
     # what this replacement has made itself goes along: wherever the server is, its declared data is
+    if goal.which == OLD and work.record.strategy == RESTORE_DATA:
+        declared = frozenset()  # it has its own
     wanted = [path for path in places if path in known or path in declared]
     moved = [path for path in wanted if _move(work, path, places[path], target)]
     made = make_missing(work.server, work.site, target) if goal.which == NEW else []
     return ", ".join([*moved, *(f"{path} (made)" for path in made)]) or "it is there"
+
+
+def check_restored(goal: DataAt, work: Work, places: Container[str]) -> None:
+    """Check that what a backup has is there to be handed over: else empty volumes would take its place.
+
+    :raises DataMissing: it is not.
+    """
+    if work.record.strategy != RESTORE_DATA or goal.which != NEW:
+        return
+    held = list_archived_paths(work.site, work.record.backup) & work.server.variables.volume_paths
+    if missing := [path for path in sorted(held) if path not in places]:
+        raise DataMissing(
+            f"{work.server.name}: {', '.join(missing)} of {work.record.backup} is at none of its guests",
+            hint=f"goldsmith abort {work.server.name}, and restore again",
+        )
 
 
 def ensure_detached(_goal: Detached, work: Work) -> str:

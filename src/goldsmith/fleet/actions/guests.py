@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +19,7 @@ from goldsmith.fleet.goals import (
     NEW,
     OLD,
     RESTORE,
+    RESTORE_DATA,
     Finished,
     Gone,
     GuestMade,
@@ -53,7 +54,7 @@ def ensure_template(_goal: TemplateThere, work: Work) -> str:
     """Have the version on the node; what is brought goes when the run ends."""
     storage = work.server.variables.template_storage
     bringing = Bringing(work.site, storage, work.journal, work.undo, work.events)
-    volid = ensure_version(work.version, work.repository, bringing)
+    volid = ensure_version(work.get_version(), work.repository, bringing)
     work.record = replace(work.record, template=volid)
     return volid
 
@@ -249,12 +250,21 @@ def ensure_gone(goal: Gone, work: Work) -> str:
 def remove(work: Work, vmid: int) -> None:
     """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
     work.get(vmid)
-    declared = work.server.variables.volume_paths
-    # where there was no server before, its volumes are as new as the guest itself, and nobody has relied on them;
-    # what was restored from a backup is in that still
-    copies = declared if work.record.strategy in (CREATE, RESTORE) and vmid == work.record.new else set()
-    check_owns_nothing(work, vmid, work.discard | copies)
+    check_owns_nothing(work, vmid, work.discard | list_copies(work, vmid))
     work.site.node.tasks.wait(work.site.node.guests.destroy(vmid, force=True, purge=vmid != work.record.old))
+
+
+def list_copies(work: Work, vmid: int) -> Set[str]:
+    """Return where a guest has data that nobody has relied on yet, or that is in a backup still.
+
+    Where there was no server before, its volumes are as new as the guest itself. What was restored is in the backup.
+    """
+    strategy, record = work.record.strategy, work.record
+    restored = {RESTORE: record.new, RESTORE_DATA: record.holder}.get(strategy)
+    if vmid == restored:
+        return work.list_data(vmid).keys()
+    is_copy = vmid == record.new and strategy in (CREATE, RESTORE_DATA)
+    return work.server.variables.volume_paths - dict(record.data).keys() if is_copy else set()
 
 
 def finish(_goal: Finished, work: Work) -> str:
@@ -307,7 +317,8 @@ def put_back(_goal: Retired, work: Work) -> str:
     vmid = work.find_guest(NEW)
     if not vmid:
         return "it is so"
-    check_owns_nothing(work, vmid, work.discard)
+    if work.record.data:  # otherwise it has its own
+        check_owns_nothing(work, vmid, work.discard)
     retire(work, vmid)
     return f"guest {vmid}"
 

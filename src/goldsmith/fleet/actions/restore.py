@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from goldsmith.base.errors import BackupFailed
-from goldsmith.fleet.actions.backup import read_archived
 from goldsmith.fleet.actions.data import ensure_data
 from goldsmith.fleet.actions.guests import (
     CREATE_TIMEOUT,
+    check_nobody_else_makes_it,
+    choose_vmids,
     create,
     find_whole,
     is_half_made,
@@ -16,8 +18,9 @@ from goldsmith.fleet.actions.guests import (
     make_holder,
     remove,
 )
-from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, OldRestored, Parked, Restored
-from goldsmith.fleet.marks import Role, describe
+from goldsmith.fleet.archived import read_archived
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, DataRestored, OldRestored, Parked, Restored
+from goldsmith.fleet.marks import Labels, Role, describe
 from goldsmith.fleet.specification import DEFAULT_DISK, connect, label
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
@@ -55,22 +58,40 @@ def ensure_beside(_goal: Restored, work: Work) -> str:
     """Make a guest from a backup, data and all, beside the one that runs: it becomes the server in the next goals."""
     if vmid := find_whole(work, NEW):
         return f"guest {vmid} is there"
+    check_nobody_else_makes_it(work)
+    vmid = _create_restored(work, NEW, work.candidates, Role.NEXT, label_next(work))
+    return f"guest {vmid}"
+
+
+def ensure_data_restored(_goal: DataRestored, work: Work) -> str:
+    """Make a guest from a backup that only holds the data: it never runs."""
+    if vmid := find_whole(work, HOLDER):
+        return f"guest {vmid} is there"
+    if work.find_guest(NEW):  # made after this one, which goes when it has handed everything over
+        return "the data is at the new guest"
+    check_nobody_else_makes_it(work)
+    vmid = _create_restored(work, HOLDER, choose_vmids(work), Role.HOLDER, Labels(Role.HOLDER, replacing=True))
+    return f"guest {vmid}"
+
+
+def _create_restored(work: Work, which: str, candidates: Iterable[int], role: Role, labels: Labels) -> int:
+    """Make a guest from the backup with all that is in it; it has the server's name, and no link."""
     storage = _read_rootfs(work, work.record.backup).volume.partition(":")[0]
 
-    def specify_beside(vmid: int) -> ContainerSpec:
+    def specify_restored(vmid: int) -> ContainerSpec:
         return ContainerSpec(
             vmid=vmid,
             ostemplate=work.record.backup,
             restore=True,
             storage=storage,
+            hostname=work.server.hostname,
             nets=(connect(work.server, up=False),),
-            tags=label(work.server, label_next(work)),
-            description=describe(work.server.name, work.record.version, Role.NEXT, work.record),
+            tags=label(work.server, labels),
+            description=describe(work.server.name, work.record.version, role, work.record),
             onboot=False,
         )
 
-    vmid = create(work, NEW, work.candidates, specify_beside, source="restore", timeout=RESTORE_TIMEOUT)
-    return f"guest {vmid}"
+    return create(work, which, candidates, specify_restored, source="restore", timeout=RESTORE_TIMEOUT)
 
 
 def restore(work: Work, volid: str, vmid: int) -> None:
