@@ -126,6 +126,30 @@ class LinkDown(Goal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirewallAt(Goal):
+    """A guest has the firewall of the server."""
+
+    form = "firewall to {what}"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left(Goal):
+    """A guest is in no HA and no replication."""
+
+    form = "{what} out of HA and replication"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined(Goal):
+    """A guest is in HA, replication and backup jobs where the server was."""
+
+    form = "{what} into HA, replication and backup jobs"
+    which: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChecksHold(Goal):
     """The server does what it must."""
 
@@ -246,19 +270,40 @@ def _create(record: Record, server: Server) -> tuple[Goal, ...]:
 
 def _swap(record: Record, server: Server) -> tuple[Goal, ...]:
     before = (*_begin(record, server), *_keep_keys(server))
-    made = GuestMade(reason="beside the old one, with the same address and MAC, its link down")
-    rest = (ChecksHold(reason=_explain_checks(server)), Finished())
+    made = (
+        GuestMade(reason="beside the old one, with the same address and MAC, its link down"),
+        *_pass_firewall(record),
+    )
+    checks = ChecksHold(reason=_explain_checks(server))
     if record.data or server.variables.data or server.variables.address == DHCP:  # no lease is got while cut off
         at_rest = Stopped(which=OLD, reason="its data is at rest from here on")
         moved = DataAt(which=NEW, reason="its volumes are renamed, not copied")
-        return (*before, made, at_rest, moved, *_connect_and_start(server), *rest)
+        moving = (*_leave(record), at_rest, moved, *_connect_and_start(server))
+        return (*before, *made, *moving, checks, *_join(record), Finished())
     switch = (
         Running(which=NEW, reason="it is looked at while the old one still serves"),
         *_place_keys(server),
         LinkDown(which=OLD),
         LinkUp(which=NEW, reason="the same address and MAC: nobody notices"),
     )
-    return (*before, made, *switch, rest[0], Stopped(which=OLD), rest[1])
+    return (*before, *made, *switch, checks, *_leave(record), Stopped(which=OLD), *_join(record), Finished())
+
+
+def _pass_firewall(record: Record, which: str = NEW) -> tuple[Goal, ...]:
+    return (FirewallAt(which=which, reason="its rules are kept by vmid"),) if record.cluster.get("firewall") else ()
+
+
+def _is_held(record: Record) -> bool:
+    return "ha" in record.cluster or "replication" in record.cluster
+
+
+def _leave(record: Record) -> tuple[Goal, ...]:
+    return (Left(which=OLD, reason="HA would start it again"),) if _is_held(record) else ()
+
+
+def _join(record: Record, which: str = NEW) -> tuple[Goal, ...]:
+    is_member = _is_held(record) or "jobs" in record.cluster
+    return (Joined(which=which, reason="as the old one was" if which == NEW else "as before"),) if is_member else ()
 
 
 def _keep_keys(server: Server) -> tuple[Goal, ...]:
@@ -282,23 +327,30 @@ def _connect_and_start(server: Server) -> tuple[Goal, ...]:
 
 
 def _recreate(record: Record, server: Server) -> tuple[Goal, ...]:
-    has_data = bool(record.data)
-    holder = [HolderMade(reason="data is never without a guest that owns it")] if has_data else []
+    why = "data is never without a guest that owns it" if record.data else "it has the firewall meanwhile"
     park = [Detached(reason="the old guest owns no data when it is destroyed")]
     return (
         *_begin(record, server),
         *_keep_keys(server),
-        *holder,
+        *([HolderMade(reason=why)] if _has_holder(record) else []),
+        *_pass_firewall(record, HOLDER),
+        *_leave(record),
         Stopped(which=OLD),
-        *(park if has_data else []),
+        *(park if record.data else []),
         Gone(which=OLD, reason="its backup has been read back"),
         GuestMade(reason="with the same vmid"),
+        *_pass_firewall(record),
         DataAt(which=NEW),
         *_connect_and_start(server),
         ChecksHold(reason=_explain_checks(server)),
-        *([Gone(which=HOLDER, reason="it owns nothing any more")] if has_data else []),
+        *_join(record),
+        *([Gone(which=HOLDER, reason="it owns nothing any more")] if _has_holder(record) else []),
         Finished(),
     )
+
+
+def _has_holder(record: Record) -> bool:
+    return bool(record.data) or "firewall" in record.cluster
 
 
 def _roll_back(record: Record, server: Server) -> tuple[Goal, ...]:
@@ -310,11 +362,14 @@ def _roll_back(record: Record, server: Server) -> tuple[Goal, ...]:
     return (
         Claimed(reason="nobody else replaces it meanwhile"),
         Recalled(reason="it was kept for this"),
+        *_pass_firewall(record),
+        *_leave(record),
         Stopped(which=OLD, reason="its data is at rest from here on"),
         *moved,
         LinkUp(which=NEW),
         Running(which=NEW),
         ChecksHold(reason=_explain_checks(server)),
+        *_join(record),
         Finished(),
     )
 
@@ -324,10 +379,13 @@ def _restore(record: Record, server: Server) -> tuple[Goal, ...]:
     return (
         Claimed(reason="nobody else replaces it meanwhile"),
         Restored(reason=f"from {record.backup}, data and all"),
+        *_pass_firewall(record),
+        *_leave(record),
         Stopped(which=OLD, reason="it keeps its own data"),
         LinkUp(which=NEW),
         Running(which=NEW),
         ChecksHold(reason=_explain_checks(server)),
+        *_join(record),
         Finished(),
     )
 
@@ -343,10 +401,13 @@ def _restore_data(record: Record, server: Server) -> tuple[Goal, ...]:
         DataRestored(reason=f"from {record.backup}"),
         *_keep_keys(server),
         GuestMade(reason="from the same version, its link down"),
+        *_pass_firewall(record),
+        *_leave(record),
         Stopped(which=OLD, reason="it keeps the data that it has"),
         DataAt(which=NEW, reason="from the backup; what that does not have, from the old guest"),
         *_connect_and_start(server),
         ChecksHold(reason=_explain_checks(server)),
+        *_join(record),
         Gone(which=HOLDER, reason="what it had is at the server"),
         Finished(),
     )
@@ -368,24 +429,30 @@ def _end_holder(record: Record) -> tuple[Goal, ...]:
 
 
 def _undo_swap(record: Record) -> tuple[Goal, ...]:
-    cut = LinkDown(which=NEW, reason="one of the two has the address at a time")
+    cut = (
+        *([Left(which=NEW, reason="HA would start it again")] if _is_held(record) else []),
+        LinkDown(which=NEW, reason="one of the two has the address at a time"),
+    )
     end: Goal = Retired() if record.strategy == ROLLBACK else Gone(which=NEW, reason="the old one runs again")
-    gone = (end, *_end_holder(record), Released())
+    gone = (end, *_end_holder(record), *_join(record, OLD), Released())
     if not record.data:
-        return (cut, LinkUp(which=OLD), Running(which=OLD), Stopped(which=NEW), *gone)
+        return (*cut, LinkUp(which=OLD), Running(which=OLD), Stopped(which=NEW), *gone)
     back = (DataAt(which=OLD, reason="its volumes come back"), LinkUp(which=OLD), Running(which=OLD))
-    return (cut, Stopped(which=NEW, reason="the data is at rest"), *back, *gone)
+    return (*cut, Stopped(which=NEW, reason="the data is at rest"), *back, *gone)
 
 
 def _undo_recreate(record: Record) -> tuple[Goal, ...]:
-    holder = [Gone(which=HOLDER, reason="it owns nothing any more")] if record.data else []
+    holder = [Gone(which=HOLDER, reason="it owns nothing any more")] if _has_holder(record) else []
     return (
+        *([Left(which=NEW, reason="HA would start it again")] if _is_held(record) else []),
         Stopped(which=NEW, reason="the data is at rest"),
         Parked(reason="where the new guest has it already"),
         OldRestored(reason="without its data, which is at the holder"),
+        *_pass_firewall(record, OLD),
         DataAt(which=OLD, reason="its volumes come back"),
         LinkUp(which=OLD),
         Running(which=OLD),
+        *_join(record, OLD),
         *holder,
         Released(),
     )

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -107,6 +108,8 @@ class Record:
     """The version before."""
     data: tuple[tuple[str, str], ...] = ()
     """The data that goes along: path and volume id, as they were when it began. All of it must be there in the end."""
+    cluster: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What the old guest is besides: `ha`, `rules`, `replication`, `jobs`, `firewall` (`actions.membership`)."""
     back: bool = False
     """Whether it is being undone."""
     by: str = ""
@@ -128,7 +131,7 @@ def parse_record(text: str) -> Record | None:
         if line.startswith(RECORD_LINE):
             try:
                 values: dict[str, Any] = json.loads(line.removeprefix(RECORD_LINE))
-                known = {field.name for field in fields(Record)}
+                known = {one.name for one in fields(Record)}
                 values["data"] = tuple((path, volid) for path, volid in values.get("data", []))
                 return Record(**{name: value for name, value in values.items() if name in known})
             except (ValueError, TypeError):

@@ -39,6 +39,7 @@ from goldsmith.fleet.actions.guests import (
     release,
 )
 from goldsmith.fleet.actions.keys import keep_keys, place_keys
+from goldsmith.fleet.actions.membership import ensure_firewall, join, leave, read_cluster
 from goldsmith.fleet.actions.restore import ensure_beside, ensure_data_restored, ensure_parked, ensure_restored
 from goldsmith.fleet.archived import list_archived_paths
 from goldsmith.fleet.facts import Guests, ServerGuest
@@ -56,12 +57,15 @@ from goldsmith.fleet.goals import (
     DataRestored,
     Detached,
     Finished,
+    FirewallAt,
     Goal,
     Gone,
     GuestMade,
     HolderMade,
     HostKeysKept,
     HostKeysPlaced,
+    Joined,
+    Left,
     LinkDown,
     LinkUp,
     OldRestored,
@@ -134,6 +138,9 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
     Stopped: ensure_stopped,
     DataAt: ensure_data,
     Detached: ensure_detached,
+    FirewallAt: ensure_firewall,
+    Left: leave,
+    Joined: join,
     LinkUp: ensure_link_up,
     LinkDown: ensure_link_down,
     ChecksHold: ensure_checks,
@@ -172,6 +179,7 @@ def begin_record(plan: ServerPlan, site: Site, run: str) -> Record:
         old=old,
         was=guest.labels.version if guest is not None else "",
         data=list_old_data(server, site, old) if old else (),
+        cluster=read_cluster(site, old, server.name) if old else {},
         by=name_operator(),
     )
 
@@ -254,6 +262,7 @@ def roll_back(
         run="", server=server.name, strategy=ROLLBACK, node=site.node.name, image=previous.labels.image,
         tag=previous.labels.tag, old=current.vmid, new=previous.vmid, was=current.labels.version,
         data=() if has_own else list_old_data(server, site, current.vmid), by=name_operator(),
+        cluster=read_cluster(site, current.vmid, server.name),
     )  # fmt: skip
     with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         return carry_out(work)
@@ -281,6 +290,7 @@ def restore_server(
         run="", server=server.name, strategy=RESTORE_DATA if data_only else RESTORE, node=site.node.name, image=image,
         tag=tag, old=current.vmid if current is not None else 0, was=now, backup=backup.volid, by=name_operator(),
         data=list_left_out(server, site, current.vmid, backup.volid) if data_only and current is not None else (),
+        cluster=read_cluster(site, current.vmid, server.name) if current is not None else {},
     )  # fmt: skip
     with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         return carry_out(work)

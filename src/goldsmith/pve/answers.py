@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NewType
 
 from goldsmith.base.errors import PveError
@@ -56,6 +56,12 @@ class Entry(Mapping[str, object]):
         """Return a boolean from 1, 0, "1", "0" or JSON's own."""
         value = self._values.get(key)
         return default if value is None else value in TRUE
+
+    def given(self, names: Iterable[str]) -> dict[str, str]:
+        """Return what is set of some options, as it can be sent back."""
+        values = {name: self._values.get(name) for name in names}
+        texts = {name: str(int(value)) if isinstance(value, bool) else str(value) for name, value in values.items()}
+        return {name: text for name, text in texts.items() if values[name] is not None and text != ""}
 
     def words(self, key: str, separators: str = ",; ") -> tuple[str, ...]:
         """Return a list written as one text (`content`: commas), sorted: its order means nothing (PVE 8.4)."""

@@ -13,7 +13,9 @@ from goldsmith.pve.answers import Entry, VmId, read_entries
 from goldsmith.pve.backup import Backups
 from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.door import Door, describe_user
+from goldsmith.pve.firewall import Firewalls
 from goldsmith.pve.guests import Guest, Guests, parse_guest
+from goldsmith.pve.membership import Memberships
 from goldsmith.pve.storage import Storages
 from goldsmith.pve.tasks import Tasks
 
@@ -77,6 +79,11 @@ class NodeApi:
     def storage(self) -> Storages:
         """Storages and what is in them."""
         return Storages(self._door, self.name, self.tasks)
+
+    @cached_property
+    def firewalls(self) -> Firewalls:
+        """The firewalls of its containers."""
+        return Firewalls(self._door, self.name)
 
     def list_bridges(self) -> list[str]:
         """Return what guests can be connected to: bridges, and vnets where there is SDN, as far as we may see them."""
@@ -179,6 +186,11 @@ class Pve:
         """Return how many seconds the node's clock is ahead of ours, to a second or two; None where it does not say."""
         self.version()
         return self._door.clock_ahead
+
+    @cached_property
+    def memberships(self) -> Memberships:
+        """HA, replication and backup jobs of its guests."""
+        return Memberships(self._door)
 
     def close(self) -> None:
         """Close all connections."""

@@ -19,7 +19,8 @@ from goldsmith.base.units import render_bytes
 from goldsmith.definition.mounts import Check
 from goldsmith.definition.values import DHCP
 from goldsmith.fleet.actions.data import check_data
-from goldsmith.fleet.goals import NEW, OLD, Checked, ChecksHold
+from goldsmith.fleet.actions.membership import check_membership
+from goldsmith.fleet.goals import NEW, Checked, ChecksHold
 from goldsmith.fleet.specification import DEFAULT_DISK, list_data_paths
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.target import DirectTarget
@@ -43,24 +44,11 @@ def check_before(_goal: Checked, work: Work) -> str:
         check_proven(repository, version)
     if work.signers_file is not None:
         check_signed(repository, version, work.signers_file)
-    check_not_ha_managed(work)
+    check_membership(work)
     check_data(work)
     check_image_leaves_data_alone(work, repository, version)
     check_room(work, version)
     return f"{version}, {len(work.record.data)} volumes"
-
-
-def check_not_ha_managed(work: Work) -> None:
-    """Refuse a guest that the HA manager would start again when it is stopped.
-
-    :raises FleetError: it is one.
-    """
-    old = work.find_guest(OLD)
-    if old and work.site.node.guests.get_status(old).ha_managed:
-        raise FleetError(
-            f"{work.server.name}: guest {old} is managed by HA, which would start it again when it is stopped",
-            hint=f"take it out first (ha-manager remove ct:{old}), and put the new guest in afterwards",
-        )
 
 
 def check_image_leaves_data_alone(work: Work, repository: Repository, version: Version) -> None:
