@@ -23,6 +23,7 @@ from goldsmith.fleet.facts import Guests, read_guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted, plan_server
+from goldsmith.fleet.reconfigure import reconfigure
 from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_server, restore_server, resume, roll_back
 from goldsmith.fleet.specification import list_data_paths
 from goldsmith.pve.attach import AttachShell
@@ -107,6 +108,15 @@ class Lab:
         assert plan.action in (Action.CREATE, Action.REPLACE), plan
         around = replace(self.around, wishes=Wishes(untested=True, adopt=adopt))
         return replace_server(plan, self.site, self.repository, version, around)
+
+    def reconfigure(self, name: str, version: Version) -> Mapping[str, object]:
+        """Give a server what the inventory says, in place; return the configuration that its guest has then."""
+        plan = self.plan(name, version)
+        assert plan.action is Action.RECONFIGURE, plan
+        assert plan.guest is not None
+        reconfigure(plan.server, plan.guest, self.site)
+        assert self.plan(name, version).action is Action.NOTHING
+        return self.site.node.guests.get_config(plan.guest.vmid).raw
 
     def find_interrupted(self, name: str) -> Record | None:
         return find_interrupted(self.server(name), self.site, self.guests())

@@ -56,6 +56,10 @@ def test_a_server_without_data_is_made_and_swapped(lab: Lab, one: Version, two: 
     lab.declare("web1", checks=[{"port": 22}], memory=256)
     first = lab.deploy("web1", one)
     assert lab.run("web1", "cat /etc/golden") == "one"
+    lab.hosts["web1"] |= {"cores": 1, "order": 3}
+    assert lab.reconfigure("web1", one).keys() >= {"cores", "startup"}
+    del lab.hosts["web1"]["cores"], lab.hosts["web1"]["order"]
+    assert not lab.reconfigure("web1", one).keys() & {"cores", "startup"}
     assert lab.plan("web1", one).action is Action.NOTHING
     plan = lab.plan("web1", two)
     assert (plan.action, plan.reason) == (Action.REPLACE, f"from {one} to {two}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -13,6 +15,7 @@ from goldsmith.cli.fleet import Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.terminal import open_events
+from goldsmith.cli.units import TIMER, render_units, write_units
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.drift import Drift, find_drift
 from goldsmith.fleet.facts import Guests
@@ -28,8 +31,16 @@ MOST_FILES = 40
 @click.argument("servers", nargs=-1, metavar="[SERVER]...")
 @click.option("--ignore", multiple=True, metavar="PATH", help="PATH, with all below it, may differ.")
 @click.option("--all", "whole", is_flag=True, help="List every file, however many there are.")
+@click.option(
+    "--timer",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Look at nothing: write units into FOLDER (/etc/systemd/system) that look once a day.",
+)
 @pass_settings
-def drift(settings: Settings, servers: tuple[str, ...], ignore: tuple[str, ...], whole: bool) -> int:
+def drift(
+    settings: Settings, servers: tuple[str, ...], ignore: tuple[str, ...], whole: bool, timer: Path | None
+) -> int:
     """Say what differs in running servers from the versions that they were made from: files, packages, accounts, units.
 
     Every file on a server's root file system is compared with the version's own list, by content, mode and owner;
@@ -38,6 +49,9 @@ def drift(settings: Settings, servers: tuple[str, ...], ignore: tuple[str, ...],
 
     The exit code is 0 when nothing differs, 4 when something does.
     """
+    if timer is not None:
+        install_timer(settings, timer, [*servers, *(word for path in ignore for word in ("--ignore", path))])
+        return 0
     with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
         yard = Yard(settings, stack, events)
         chosen = yard.fleet.select(servers)
@@ -49,6 +63,15 @@ def drift(settings: Settings, servers: tuple[str, ...], ignore: tuple[str, ...],
         say("\n\n".join(render_drift(one, whole=whole) for one in found))
         tell("nothing differs" if all(one.is_clean for one in found) else "goldsmith rebuild makes a server anew")
     return 0 if all(one.is_clean for one in found) else DRIFTED
+
+
+def install_timer(settings: Settings, folder: Path, arguments: Sequence[str]) -> None:
+    """Write the units that look for drift once a day, and say how they are switched on."""
+    units = render_units(settings, arguments)
+    write_units(folder, units)
+    for name in units:
+        say(str(folder / name))
+    tell(f"systemctl daemon-reload && systemctl enable --now {TIMER}")
 
 
 def look(server: Server, guests: Guests, yard: Yard, ignore: tuple[str, ...]) -> Drift:

@@ -7,7 +7,7 @@ from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.data import make_missing
 from goldsmith.fleet.facts import ServerGuest
 from goldsmith.fleet.marks import Role, describe
-from goldsmith.fleet.specification import list_settings, make_labels
+from goldsmith.fleet.specification import list_settings, list_unset, make_labels
 
 
 def reconfigure(server: Server, guest: ServerGuest, site: Site) -> list[str]:
@@ -19,7 +19,8 @@ def reconfigure(server: Server, guest: ServerGuest, site: Site) -> list[str]:
     labels = make_labels(server, Role.CURRENT, guest.labels.image, guest.labels.tag)
     described = describe(server.name, guest.labels.version, Role.CURRENT)
     settings = list_settings(server, labels, described, up=True)
-    site.node.guests.set_config(guest.vmid, settings, digest=config.digest)
+    unset = list_unset(server, config)
+    site.node.guests.set_config(guest.vmid, settings, delete=unset, digest=config.digest)
     made = make_missing(server, site, guest.vmid)
     if not guest.running:
         site.node.tasks.wait(site.node.guests.start(guest.vmid))

@@ -12,7 +12,7 @@ from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BindMount, DataVolume
 from goldsmith.definition.values import GIB, DiskSize
 from goldsmith.fleet.marks import Labels, Role, render_labels
-from goldsmith.pve.containers import ContainerSpec
+from goldsmith.pve.containers import ContainerConfig, ContainerSpec
 from goldsmith.pve.door import Parameter
 from goldsmith.pve.properties import Mount, Net, render_net, render_tags
 
@@ -119,6 +119,13 @@ def list_settings(server: Server, labels: Labels, description: str, *, up: bool)
         **({"nameserver": variables.nameserver} if variables.nameserver else {}),
         **({"startup": order} if order else {}),
     }
+
+
+def list_unset(server: Server, config: ContainerConfig) -> list[str]:
+    """Return the options that a guest has and its server does not want (any more), for PUT config to delete."""
+    variables = server.variables
+    wanted = {"cores": variables.cores, "nameserver": variables.nameserver or None, "startup": variables.order}
+    return [name for name, value in wanted.items() if value is None and name in config.raw]
 
 
 def list_data_paths(server: Server) -> tuple[PurePosixPath, ...]:

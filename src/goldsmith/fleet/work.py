@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,9 +57,9 @@ class Handling:
         """Return root's shell in one of the server's guests, through its node."""
         return AttachShell(self.server.name, self.site.shell, self.site.lxc_path, vmid)
 
-    def set(self, vmid: int, changes: Mapping[str, Parameter], digest: str = "") -> None:
+    def set(self, vmid: int, changes: Mapping[str, Parameter], digest: str = "", *, delete: Iterable[str] = ()) -> None:
         """Change a guest's configuration."""
-        self.site.node.guests.set_config(vmid, changes, digest=digest)
+        self.site.node.guests.set_config(vmid, changes, delete=delete, digest=digest)
 
     def is_running(self, vmid: int) -> bool:
         """Tell whether a guest runs."""

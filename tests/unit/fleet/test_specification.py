@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from goldsmith.fleet.marks import Labels, Role
-from goldsmith.fleet.specification import connect, list_mounts, list_settings, make_labels, specify
+from goldsmith.fleet.specification import connect, list_mounts, list_settings, list_unset, make_labels, specify
+from goldsmith.pve.containers import parse_config
 from goldsmith.pve.properties import render_net
 from tests.unit.fleet.making import make_server
 
@@ -44,3 +45,10 @@ def test_settings_are_all_that_is_changed_in_place() -> None:
     assert settings["startup"] == "order=7"
     assert "link_down" not in str(settings["net0"])
     assert "features" not in settings
+
+
+def test_what_is_not_declared_any_more_goes() -> None:
+    config = parse_config({"digest": "x", "cores": 2, "nameserver": "10.0.0.1", "startup": "order=7", "memory": 512})
+    assert list_unset(make_server(), config) == ["cores", "nameserver", "startup"]
+    assert list_unset(make_server(**COMPLETE), config) == []
+    assert list_unset(make_server(), parse_config({"digest": "x"})) == []

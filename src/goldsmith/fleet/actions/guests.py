@@ -34,7 +34,7 @@ from goldsmith.fleet.goals import (
     TemplateThere,
 )
 from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, parse_record, relabel
-from goldsmith.fleet.specification import list_settings, make_labels, specify
+from goldsmith.fleet.specification import list_settings, list_unset, make_labels, specify
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.door import Parameter
@@ -274,10 +274,12 @@ def finish(_goal: Finished, work: Work) -> str:
     if (old := work.find_guest(OLD)) and old != vmid:
         retire(work, old)
     labels = make_labels(server, Role.CURRENT, record.image, record.tag)
-    made = parse_labels(work.get(vmid).tags).made  # of a guest that was kept: what the inventory said at its time
+    config = work.get(vmid)
+    made = parse_labels(config.tags).made  # of a guest that was kept: what the inventory said at its time
     labels = replace(labels, made=made or labels.made)
     described = describe(server.name, record.version, Role.CURRENT)
-    work.set(vmid, list_settings(server, labels, described, up=True))
+    settings = list_settings(server, labels, described, up=True)
+    work.set(vmid, settings, config.digest, delete=list_unset(server, config))
     close_backup(work)
     drop_keys(work)
     return f"guest {vmid}"
