@@ -172,7 +172,7 @@ class Lab:
     def scan_keys(self, name: str) -> list[str]:
         """Return the host keys that a server shows to whoever connects."""
         address = str(self.server(name).variables.address).partition("/")[0]
-        argv = ["ssh-keyscan", "-T", "5", address]
+        argv = ["ssh-keyscan", "-T", "30", address]
         return sorted(subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines())
 
     def expire(self, name: str, days: int) -> list[int]:

@@ -110,6 +110,8 @@ class Record:
     """The data that goes along: path and volume id, as they were when it began. All of it must be there in the end."""
     cluster: Mapping[str, JsonValue] = field(default_factory=dict)
     """What the old guest is besides: `ha`, `rules`, `replication`, `jobs`, `firewall` (`actions.membership`)."""
+    destroying: bool = False
+    """Whether the old guest is being destroyed: what there may be left of it is not whole."""
     back: bool = False
     """Whether it is being undone."""
     by: str = ""

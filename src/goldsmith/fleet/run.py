@@ -333,6 +333,7 @@ def resume(server: Server, site: Site, record: Record, repository: Repository, a
     :raises LockTaken: it is not interrupted: it is going on.
     """
     with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
+        work.resumed = True
         if record.back:
             reach(list_undoing(record), work)
             return None
@@ -345,6 +346,7 @@ def abort(server: Server, site: Site, record: Record, repository: Repository, ar
     :raises LockTaken: it is not interrupted: it is going on.
     """
     with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
+        work.resumed = True
         undo_replacement(work)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldsmith.artifacts.repository import Repository, Version
@@ -93,8 +93,8 @@ class Work(Handling):
     """Whether a guest that goldsmith has not made may be replaced."""
     discard: frozenset[str] = frozenset()
     """Paths of data that the inventory does not declare, and that may be lost: said explicitly."""
-    seen: dict[str, float] = field(default_factory=dict)
-    """Moments (seconds, monotonic) that the outage is told by."""
+    resumed: bool = False
+    """Whether it was broken off before: what the node was at then may be half done."""
 
     def get_version(self) -> Version:
         """Return the version that the server is made from.

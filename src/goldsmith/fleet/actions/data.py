@@ -8,6 +8,7 @@ from collections.abc import Container, Set
 from goldsmith.base.errors import DataMissing, FleetError
 from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
+from goldsmith.fleet.actions.mend import mend_moves
 from goldsmith.fleet.archived import list_archived_paths
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, RESTORE_DATA, DataAt, Detached
 from goldsmith.fleet.specification import list_mounts, render_data
@@ -56,6 +57,8 @@ def ensure_data(goal: DataAt, work: Work) -> str:
     :raises DataMissing: data that there was when the replacement began is nowhere.
     """
     target = work.get_guest(goal.which)
+    if work.resumed or work.record.back:
+        mend_moves(work)
     places, known = list_places(work), dict(work.record.data)
     for path, volid in known.items():
         if path not in places:
@@ -138,9 +141,11 @@ def check_owns_nothing(work: Handling, vmid: int, discard: Set[str]) -> None:
     :raises DataMissing: it owns a volume that is not its root disk and was not said to be lost.
     """
     config = work.get(vmid)
-    owned = [f"{mount.path} ({mount.volume})" for mount in config.mounts.values()
+    named = [(mount.path, mount.volume) for mount in config.mounts.values()
              if not mount.is_bind and mount.path not in discard]  # fmt: skip
-    owned += [f"{key} ({volume})" for key, volume in config.unused.items() if f"/{key}" not in discard]
+    named += [(key, volume) for key, volume in config.unused.items() if f"/{key}" not in discard]
+    find = work.site.node.storage.find_volume  # what a move has taken away may still be named, after a crash
+    owned = [f"{path} ({volume})" for path, volume in named if find(volume) is not None]
     if owned:
         raise DataMissing(
             f"{work.server.name}: guest {vmid} still owns {', '.join(owned)}, and is not destroyed",

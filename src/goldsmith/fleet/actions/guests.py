@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from functools import partial
 
-from goldsmith.base.errors import FleetError, GuestUnready, LockTaken, NotOurs
+from goldsmith.base.errors import FleetError, GuestUnready, LockTaken, NotOurs, ProgramTimedOut, ShellFailed
 from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
@@ -41,7 +41,7 @@ from goldsmith.pve.door import Parameter
 from goldsmith.pve.properties import Mount, Net, render_net, render_tags
 from goldsmith.verify.settle import find_unreadiness, wait_settled
 
-CREATE_TIMEOUT, SHUTDOWN_TIMEOUT, BOOT_TIMEOUT, SETTLE_TIMEOUT = 900.0, 60, 120.0, 120.0
+CREATE_TIMEOUT, SHUTDOWN_TIMEOUT, BOOT_TIMEOUT, SETTLE_TIMEOUT, LOOK_TIMEOUT = 900.0, 60, 120.0, 120.0, 10.0
 """Seconds."""
 HOLDER_DISK = 0.5
 """GiB of a guest that never runs; Proxmox unpacks the template all the same."""
@@ -169,20 +169,39 @@ def choose_vmids(work: Work) -> Iterable[int]:
 def ensure_running(goal: Running, work: Work) -> str:
     """Have a guest run, and wait until it has started what it starts.
 
+    The old guest may be no better than it was: units that fail there are no fault of ours, and no reason not to give
+    the server back.
+
     :raises GuestUnready: it does not come up.
     """
     vmid = work.get_guest(goal.which)
+    if is_going_down(work, vmid):
+        ensure_stopped(Stopped(which=goal.which), work)
     if not work.is_running(vmid):
         work.site.node.tasks.wait(work.site.node.guests.start(vmid), work.hear("start"))
     net = work.get(vmid).nets.get("net0")
-    settled = settle(work, vmid, cut_off=net is not None and bool(net.link_down))
-    return f"guest {vmid}: {settled}"
+    cut_off = net is not None and bool(net.link_down)
+    return f"guest {vmid}: {settle(work, vmid, cut_off=cut_off, as_it_is=goal.which == OLD)}"
 
 
-def settle(work: Handling, vmid: int, *, cut_off: bool = False) -> str:
+def is_going_down(work: Handling, vmid: int) -> bool:
+    """Tell whether a guest still runs, but not for long: a shutdown of it was broken off. Nobody gets into it then."""
+    if not work.is_running(vmid):
+        return False
+    try:
+        done = work.shell(vmid).run(["systemctl", "is-system-running"], check=False, timeout=LOOK_TIMEOUT)
+    except ProgramTimedOut:
+        return True
+    except ShellFailed:
+        return False  # it has no systemd, or it has just stopped
+    return done.stdout.strip() == "stopping"
+
+
+def settle(work: Handling, vmid: int, *, cut_off: bool = False, as_it_is: bool = False) -> str:
     """Wait until a guest has settled; return how.
 
     :param cut_off: whether its link is down on purpose: that its network does not come up is no fault then.
+    :param as_it_is: whether it will do however it comes up.
     :raises GuestUnready: it cannot be entered, or units have failed.
     """
     shell, deadline = work.shell(vmid), time.monotonic() + BOOT_TIMEOUT
@@ -192,7 +211,7 @@ def settle(work: Handling, vmid: int, *, cut_off: bool = False) -> str:
         time.sleep(POLL)
     settled = wait_settled(shell, timeout=SETTLE_TIMEOUT)
     excused = cut_off and bool(settled.failed) and all(NETWORK_UNIT.match(unit.unit) for unit in settled.failed)
-    if not settled.is_well and not excused:
+    if not settled.is_well and not excused and not as_it_is:
         raise GuestUnready(
             f"{work.server.name}: guest {vmid} has come up {settled.describe()}", detail=settled.render_evidence()
         )
@@ -243,6 +262,8 @@ def ensure_gone(goal: Gone, work: Work) -> str:
     if goal.which == OLD and not work.record.backup:
         raise FleetError(f"{work.server.name}: guest {vmid} has no backup, and is not destroyed")
     ensure_stopped(Stopped(which=goal.which), work)
+    if goal.which == OLD:
+        work.note(destroying=True)
     remove(work, vmid)
     return f"guest {vmid}"
 

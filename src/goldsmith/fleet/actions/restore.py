@@ -43,7 +43,7 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
     :raises BackupFailed: there is no backup to make it from.
     """
     vmid = work.find_guest(OLD)
-    if vmid and not is_half_made(work, vmid):
+    if vmid and not work.record.destroying and not is_half_made(work, vmid):
         return "it is there"
     if work.site.node.storage.find_volume(work.record.backup) is None:
         raise BackupFailed(f"{work.server.name}: the backup {work.record.backup or 'of it'} is not there")
@@ -51,6 +51,7 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
         remove(work, stale)
     restore(work, work.record.backup, work.record.old)
     work.mark(work.record.old, Role.CURRENT, work.record)
+    work.note(destroying=False)
     return f"guest {work.record.old} from {work.record.backup}"
 
 

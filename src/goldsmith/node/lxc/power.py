@@ -195,7 +195,7 @@ def run_suspend(task: Task, node: Node, vmid: int) -> None:
     del task
     with open_config(node, vmid) as config:
         config.check_lock()
-        run(Runtime(node, vmid).command("lxc-freeze"))
+        Runtime(node, vmid).freeze()
 
 
 def run_resume(task: Task, node: Node, vmid: int) -> None:

@@ -44,7 +44,7 @@ def open_frozen(runtime: Runtime) -> Iterator[None]:
         yield
         return
     try:
-        run(runtime.command("lxc-freeze"))
+        runtime.freeze()
         yield
     finally:
         run(runtime.command("lxc-unfreeze"), check=False)
