@@ -145,7 +145,7 @@ def test_a_volume_between_two_guests_is_attached_again(
 def break_move(node: RunningNode, record: Record, *, named: bool) -> None:
     """Rename the data volume as a move does, and take it out of the old guest's configuration, or not even that."""
     with open_config(node.node, record.old) as config:
-        point = next(point for point in config.current.mount_points() if point.path == "/srv/data")
+        point = next(point for point in config.current.mount_points() if point.values.get("mp") == "/srv/data")
         storage, volume = find_volume(node.node, point)
         storage.unmount(volume)
         storage.rename(volume, record.new)

@@ -164,7 +164,9 @@ def check_data(work: Work) -> None:
         return  # there is none, or (a replacement that is gone on with) it was looked at and destroyed
     declared = {str(one.path) for one in work.server.variables.data}
     strange = [mount.path for mount in config.mounts.values() if mount.path not in declared]
-    listed = [path for path in (*strange, *(f"/{key}" for key in config.unused)) if path not in work.discard]
+    find = work.site.node.storage.find_volume
+    unused = [f"/{key}" for key, volume in config.unused.items() if find(volume) is not None]
+    listed = [path for path in (*strange, *unused) if path not in work.discard]
     if listed:
         raise FleetError(
             f"{work.server.name}: guest {old} has data that the inventory does not declare: {', '.join(listed)}",

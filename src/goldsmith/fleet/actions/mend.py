@@ -7,9 +7,10 @@ configuration; the old configuration may still name what is not there any more.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from goldsmith.base.errors import DataMissing
+from goldsmith.base.errors import ApiFailed, DataMissing
 from goldsmith.base.events import Notice
 from goldsmith.definition.mounts import DataVolume
 from goldsmith.fleet.specification import list_mounts, render_data
@@ -87,14 +88,24 @@ def _attach(work: Work, path: str, places: list[tuple[int, str, Mount]], stray: 
     """Give a volume to the guest whose number it bears, and take dead references away."""
     vmid = int(stray.vmid or 0)
     known = places[0][2] if places else _declare(work, path)
-    for holder, key, _ in places:
-        work.site.node.guests.set_config(holder, {}, delete=[key])
+    for holder, key, mount in places:
+        _forget(work, holder, key, mount.volume)
     key = next(free for number in range(256) if (free := f"mp{number}") not in work.get(vmid).mounts)
     work.set(vmid, {key: render_mount(replace(known, volume=stray.volid))})
     told = (
         f"{work.server.name}: {stray.volid} was left between two guests by a crash; it is {path} of guest {vmid} again"
     )
     work.events.emit(Notice(message=told, level="warning"))
+
+
+def _forget(work: Work, vmid: int, key: str, volid: str) -> None:
+    """Take a volume that is not there any more out of a guest: first it becomes an unused one, as on Proxmox."""
+    guests = work.site.node.guests
+    guests.set_config(vmid, {}, delete=[key])
+    unused = [name for name, volume in work.get(vmid).unused.items() if volume == volid]
+    with suppress(ApiFailed):  # a storage may refuse to free what it does not have; nobody takes it for data
+        if unused:
+            guests.set_config(vmid, {}, delete=unused)
 
 
 def _declare(work: Work, path: str) -> Mount:
