@@ -33,6 +33,7 @@ ALL = "(nothing)"
 _GUEST, _STORAGE, _NODE = "/nodes/{node}/lxc/{vmid}", "/nodes/{node}/storage/{storage}", "/nodes/{node}"
 _SEE = "Datastore.Audit or Datastore.AllocateSpace on the storage"
 _OWN_TASK = "being the one who started it, or Sys.Audit on the node"
+_REPLICATE = "Datastore.Allocate on /storage; since 9.0 VM.Replicate on the guest"
 CALLS = (
     ApiCall("POST", "/access/ticket", ALL, "logging in with a password"),
     ApiCall("GET", "/access/permissions", ALL, "`doctor`: what we may do"),
@@ -72,6 +73,22 @@ CALLS = (
     ),
     ApiCall("PUT", f"{_GUEST}/resize", "VM.Config.Disk on the guest; Datastore.AllocateSpace", "(library only)"),
     ApiCall("DELETE", _GUEST, "VM.Allocate on the guest", "removing a guest of ours"),
+    ApiCall("GET", f"{_GUEST}/firewall/options", "VM.Audit on the guest", "whether a server has firewall rules"),
+    ApiCall("GET", f"{_GUEST}/firewall/{{list}}", "VM.Audit on the guest", "its rules, aliases and IP sets"),
+    ApiCall("PUT", f"{_GUEST}/firewall/options", "VM.Config.Network on the guest", "giving them to the new guest"),
+    ApiCall("POST", f"{_GUEST}/firewall/{{list}}", "VM.Config.Network on the guest", "giving them to the new guest"),
+    ApiCall("DELETE", f"{_GUEST}/firewall/{{list}}", "VM.Config.Network on the guest", "instead of what it has"),
+    ApiCall("GET", "/cluster/ha/resources", "Sys.Audit on /", "how HA manages a server; asked where it does"),
+    ApiCall("POST", "/cluster/ha/resources", "Sys.Console on /", "putting the new guest in"),
+    ApiCall("DELETE", "/cluster/ha/resources/{sid}", "Sys.Console on /", "taking the old guest out"),
+    ApiCall("GET", "/cluster/ha/rules", "Sys.Audit on /", "which rules name it (since 9.0)"),
+    ApiCall("POST", "/cluster/ha/rules", "Sys.Console on /", "a rule that went with its last member"),
+    ApiCall("PUT", "/cluster/ha/rules/{rule}", "Sys.Console on /", "putting the new guest in"),
+    ApiCall("GET", "/cluster/replication", "VM.Audit on each guest that is to be seen", "how a server is replicated"),
+    ApiCall("POST", "/cluster/replication", _REPLICATE, "replicating the new guest"),
+    ApiCall("DELETE", "/cluster/replication/{id}", _REPLICATE, "taking the old guest out"),
+    ApiCall("GET", "/cluster/backup", "Sys.Audit on /; without it jobs stay as they are", "which jobs name a server"),
+    ApiCall("PUT", "/cluster/backup/{id}", "Sys.Modify on /; without it what is to be done is told", "the new vmid"),
     ApiCall("POST", f"{_NODE}/vzdump", "VM.Backup on the guest; Datastore.AllocateSpace on the storage", "dumping"),
     ApiCall(
         "GET", f"{_NODE}/vzdump/extractconfig", "VM.Backup on the guest; Datastore.AllocateSpace", "reading a dump"
