@@ -45,6 +45,8 @@ class BindMount:
     """The program that backs it up; none says that it is backed up by somebody else, or need not be."""
     repository: str = ""
     """Of restic or borg, as the program takes it."""
+    password_file: PurePosixPath | None = None
+    """A file on the node that holds the repository's password; None where it has none."""
 
 
 Data = DataVolume | BindMount
@@ -108,7 +110,7 @@ def _list_entries(value: Any, what: str) -> list[tuple[int, Any]]:
 def _read_entry(entry: Any, what: str) -> Data:
     if isinstance(entry, DataVolume | BindMount):
         return entry
-    given = _read_mapping(entry, what, ("path", "volume", "bind", "backup", "repository"))
+    given = _read_mapping(entry, what, ("path", "volume", "bind", "backup", "repository", "password_file"))
     if ("volume" in given) == ("bind" in given):
         raise ValueError(f"{what}: one of volume (STORAGE:GIB) and bind (a directory of the node) is wanted")
     path = _read_path(given.get("path"), f"{what}: path")
@@ -118,8 +120,9 @@ def _read_entry(entry: Any, what: str) -> Data:
 
 
 def _read_volume(given: Mapping[str, Any], path: PurePosixPath, what: str) -> DataVolume:
-    if "repository" in given:
-        raise ValueError(f"{what}: repository is for bind mounts; volumes are in the server's own backup")
+    for name in ("repository", "password_file"):
+        if name in given:
+            raise ValueError(f"{what}: {name} is for bind mounts; volumes are in the server's own backup")
     try:
         size = parse_disk_size(str(given["volume"]))
     except ValueError as error:
@@ -139,7 +142,11 @@ def _read_bind(given: Mapping[str, Any], path: PurePosixPath, what: str) -> Bind
     if (backup == "none") != (not repository):
         raise ValueError(f"{what}: repository says where {backup} puts it" if backup != "none" else
                          f"{what}: a repository makes no sense with backup: none")  # fmt: skip
-    return BindMount(path, _read_path(given["bind"], f"{what}: bind"), backup, repository)
+    file = given.get("password_file")
+    if file is not None and not repository:
+        raise ValueError(f"{what}: a password_file makes no sense with backup: none")
+    opened = None if file is None else _read_path(file, f"{what}: password_file")
+    return BindMount(path, _read_path(given["bind"], f"{what}: bind"), backup, repository, opened)
 
 
 def _read_mapping(entry: Any, what: str, keys: tuple[str, ...]) -> Mapping[str, Any]:

@@ -200,7 +200,8 @@ class ServerVariables(BaseModel):
     )
     data: DataList = declare(
         "What the server keeps while its image is replaced: volumes of a storage, and directories of the node.",
-        "a list of mappings: path with volume (STORAGE:GIB), or path with bind and backup (restic, borg or none)",
+        "a list of mappings: path with volume (STORAGE:GIB), or path with bind and backup (restic, borg or none), its "
+        "repository, and a password_file on the node where that has a password",
         [{"path": "/var/lib/postgresql", "volume": "local-lvm:8"}],
         default=(),
         otherwise="nothing: all of it comes from the image",

@@ -131,6 +131,14 @@ def test_servers_are_selected_by_name_and_group() -> None:
         ({"data": [{"path": "/d"}]}, "data 1: one of volume (STORAGE:GIB) and bind"),
         ({"data": [{"path": "/d", "volume": "local"}]}, "data 1: volume: 'local' names no storage before a colon"),
         ({"data": [{"path": "/d", "bind": "/tank"}]}, "data 1: vzdump never has a bind mount in it"),
+        (
+            {"data": [{"path": "/d", "bind": "/tank", "backup": "none", "password_file": "/root/pass"}]},
+            "data 1: a password_file makes no sense with backup: none",
+        ),
+        (
+            {"data": [{"path": "/d", "volume": "local:1", "password_file": "/root/pass"}]},
+            "data 1: password_file is for bind mounts",
+        ),
         ({"data": [{"path": "/d", "bind": "/tank", "backup": "borg"}]}, "data 1: repository says where borg puts it"),
         ({"data": [{"path": "/d", "volume": "local:1", "sise": 3}]}, "data 1 has 'sise', which is not known there"),
         ({"backup": {"storage": "pbs", "keep": {"lots": 3}}}, "backup: keep: keep-lots is not last, hourly"),

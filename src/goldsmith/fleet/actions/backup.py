@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
@@ -136,7 +137,7 @@ def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:
 def back_up_binds(work: Handling) -> None:
     """Back up the directories of the node that are mounted into the server, where that is configured.
 
-    The program runs on the node; what opens its repository (a password file, a key) is in the node's own configuration.
+    The program runs on the node, as root; the password of its repository is in a file there, and never leaves it.
 
     :raises BackupFailed: the program has failed.
     """
@@ -147,16 +148,25 @@ def back_up_binds(work: Handling) -> None:
 
 def _back_up_bind(work: Handling, bind: BindMount) -> None:
     name = f"{work.server.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    argv = (
-        ["restic", "--repo", bind.repository, "backup", "--tag", name, str(bind.source)]
-        if bind.backup == "restic"
-        else ["borg", "create", f"{bind.repository}::{name}", str(bind.source)]
-    )
+    argv = render_bind_backup(bind, name)
     try:
         work.site.shell.run(argv, timeout=BORG_TIMEOUT)
     except ShellFailed as error:
-        hint = f"try it on the node as root: {' '.join(argv)}"
+        hint = f"try it on the node as root: {shlex.join(argv)}"
         raise BackupFailed(
             f"{work.server.name}: {bind.backup} of {bind.source} has failed: {error.message}", hint=hint,
             detail=error.detail,
         ) from error  # fmt: skip
+
+
+def render_bind_backup(bind: BindMount, name: str) -> list[str]:
+    """Return the command that backs up a directory of the node.
+
+    :param name: of the backup: restic's tag, borg's archive.
+    """
+    file = str(bind.password_file) if bind.password_file is not None else ""
+    if bind.backup == "restic":
+        opened = ["--password-file", file] if file else []
+        return ["restic", "--repo", bind.repository, *opened, "backup", "--tag", name, str(bind.source)]
+    passed = ["env", f"BORG_PASSCOMMAND={shlex.join(['cat', file])}"] if file else []
+    return [*passed, "borg", "create", f"{bind.repository}::{name}", str(bind.source)]
