@@ -22,6 +22,7 @@ from goldsmith.fleet.actions.checks import run_check, run_tests
 from goldsmith.fleet.actions.guests import settle
 from goldsmith.fleet.actions.restore import RESTORE_TIMEOUT
 from goldsmith.fleet.archived import read_archived
+from goldsmith.fleet.actions.shellless import check_shell
 from goldsmith.fleet.facts import ServerGuest
 from goldsmith.fleet.marks import Role, describe, find_server
 from goldsmith.fleet.specification import connect
@@ -114,6 +115,7 @@ def drill(server: Server, site: Site, state: Path, inventory: Path, events: Even
     :raises BackupFailed: there is none.
     """
     events = events.about(server.name)
+    check_shell(Handling(server, site, events))
     backups = list_backups(server, site)
     if not backups:
         raise BackupFailed(f"{server.name} has no backup", hint=f"goldsmith backup {server.name}")

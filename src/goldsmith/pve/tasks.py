@@ -152,15 +152,23 @@ class Tasks:
                 self.stop(upid)
             raise
 
-    def run(self, begin: Callable[[], Upid], on_line: OnLine | None = None, *, timeout: float = 600.0) -> TaskResult:
+    def run(
+        self,
+        begin: Callable[[], Upid],
+        on_line: OnLine | None = None,
+        *,
+        timeout: float = 600.0,
+        stop_if_left: bool = False,
+    ) -> TaskResult:
         """Begin a task and wait for it; again where it ended as something else had the lock, so that nothing was done.
 
+        :param stop_if_left: see `wait`.
         :raises TaskFailed: see `wait`.
         """
         begun = time.monotonic()
         while True:
             try:
-                return self.wait(begin(), on_line, timeout=timeout)
+                return self.wait(begin(), on_line, timeout=timeout, stop_if_left=stop_if_left)
             except TaskFailed as error:
                 if not is_passing(error.exitstatus) or time.monotonic() - begun > LOCK_PATIENCE:
                     raise

@@ -18,11 +18,11 @@ from goldsmith.build.cache.archives import list_archives
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
 from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
+from goldsmith.build.carry import identify_volume
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
 from goldsmith.build.plan import choose_disk
 from goldsmith.build.repositories import open_image_repository
-from goldsmith.build.templates import digest_volume
 from goldsmith.definition.image import Image
 from goldsmith.provision.stages import Stage
 from goldsmith.pve.guests import Guest
@@ -93,7 +93,7 @@ def digest_base(site: Site, base: Volume, state: Path) -> Digest:
     with suppress(OSError, ValueError):
         known = dict(json.loads(file.read_text(encoding="utf-8")))
     if name not in known:
-        known[name] = digest_volume(site, base)
+        known[name] = identify_volume(site, base)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(file, json.dumps(known))
     return Digest(known[name])
