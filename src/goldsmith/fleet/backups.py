@@ -177,7 +177,7 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
 
 
 def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, logs: Path) -> None:
-    """Check a guest that is cut off: what can be asked in it. A URL is not among it.
+    """Check a guest that is cut off: what can be asked in it. A URL is not among it, nor a port without a shell.
 
     :raises ChecksFailed: it does not hold.
     """
@@ -185,7 +185,7 @@ def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, lo
         run_tests(check.testinfra, handling, vmid, inventory=inventory, logs=logs)
     elif check.command:
         run_check(check, handling, vmid)
-    elif check.port:
+    elif check.port and handling.site.has_shell:
         inside = Check(command=LISTENS.format(port=check.port), timeout=check.timeout)
         try:
             run_check(inside, handling, vmid)

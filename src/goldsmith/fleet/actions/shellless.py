@@ -1,4 +1,4 @@
-"""What replaces a shell on the node where there is none: what its API tells of a guest, and restoring instead of reading.
+"""What replaces a shell on the node where there is none: what the API tells of guests, restoring instead of reading.
 
 What has no such replacement is refused before a replacement begins.
 """
@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from goldsmith.base.errors import ApiFailed, BackupFailed, FleetError, GuestUnready, NotOurs
+from goldsmith.base.errors import ApiFailed, BackupFailed, FleetError, GuestUnready, NotOurs, PveError
 from goldsmith.build.journal import get_tags, render_mark
 from goldsmith.build.traces import remove_guest
 from goldsmith.definition.fleet import Server
@@ -90,9 +90,11 @@ def restore_once(work: Handling, volid: str, storage: str) -> None:
         work.journal.note_vmid(vmid)  # the next run removes it if this one is killed
     try:
         _restore(work, volid, vmid, storage, run_id)
-    except ApiFailed as error:
+    except PveError as error:
         raise BackupFailed(
-            f"{work.server.name}: the backup {volid} cannot be read back: {error.message}", hint=error.hint
+            f"{work.server.name}: the backup {volid} cannot be read back: {error.message}",
+            hint=error.hint,
+            detail=error.detail,
         ) from error
     finally:
         remove_guest(work.site, vmid, run_id)
