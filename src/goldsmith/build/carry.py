@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from typing import BinaryIO, NewType, cast
 from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template, write_template
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.digest import Digest, digest_file, digest_json
-from goldsmith.base.errors import PveError
+from goldsmith.base.errors import ApiFailed, PveError
 from goldsmith.base.events import Events
 from goldsmith.build.facts import Site
+from goldsmith.pve import tasks
+from goldsmith.pve.advice import is_passing
 from goldsmith.pve.answers import Upid
 from goldsmith.pve.shell import Readable
 from goldsmith.pve.storage import Volume
@@ -158,15 +161,27 @@ def upload(cargo: Cargo, site: Site, storage: str, events: Events) -> Volume:
     """
     store, watch = site.node.storage, events.watch(f"{cargo.name} to {site.node.name}:{storage}", cargo.size)
 
-    def begin() -> Upid:
+    def send() -> Upid:
         with cargo.open() as stream:
             return store.upload(
                 storage, cargo.name, cast(BinaryIO, stream), cargo.size, sha256=cargo.digest,
                 progress=lambda done, _: watch(done),
             )  # fmt: skip
 
-    site.node.tasks.run(begin, timeout=ARRIVAL_TIMEOUT, stop_if_left=True)
+    site.node.tasks.run(lambda: _insist(send), timeout=ARRIVAL_TIMEOUT, stop_if_left=True)
     return _get_arrived(cargo, site, storage)
+
+
+def _insist(send: Callable[[], Upid]) -> Upid:
+    """Send again what was refused only because something else had the storage's lock."""
+    begun = time.monotonic()
+    while True:
+        try:
+            return send()
+        except ApiFailed as error:
+            if not is_passing(error.reason) or time.monotonic() - begun > tasks.LOCK_PATIENCE:
+                raise
+        time.sleep(tasks.LOCK_PAUSE)
 
 
 def write(cargo: Cargo, site: Site, storage: str, events: Events) -> Volume:

@@ -18,7 +18,7 @@ from goldsmith.build.publish.plan import Action, Publication, plan_publish
 from goldsmith.build.publish.run import Published, run_publish
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.cli.options import Command, Settings, pass_settings
-from goldsmith.cli.output import say, say_document, tell
+from goldsmith.cli.output import say, say_document, say_json, tell
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.publishing import (
     Group,
@@ -170,11 +170,9 @@ def _describe(one: Publication) -> dict[str, JsonValue]:
 def report(done: Sequence[Published], settings: Settings) -> None:
     """Say what was done."""
     if settings.json:
-        told: list[JsonValue] = [
-            {**_describe(one.publication), "state": one.state, "message": one.message, "seconds": round(one.seconds, 3)}
-            for one in done
-        ]
-        say_document({"published": told})
+        for one in done:
+            how: dict[str, JsonValue] = {"state": one.state, "message": one.message, "seconds": round(one.seconds, 3)}
+            say_json({"event": "published", **_describe(one.publication), **how})
         return
     for one in done:
         if one.is_well:

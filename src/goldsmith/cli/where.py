@@ -22,6 +22,7 @@ from goldsmith.cli.consent import check_consent
 from goldsmith.cli.fleet import Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
+from goldsmith.cli.progress import open_progress
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.pruning import read_age
 from goldsmith.cli.publishing import (
@@ -37,7 +38,6 @@ from goldsmith.cli.publishing import (
 from goldsmith.cli.reading import INVENTORY
 from goldsmith.cli.standing import find_revoked
 from goldsmith.cli.table import render_table
-from goldsmith.cli.terminal import open_events
 from goldsmith.cli.versions import Place as Home
 from goldsmith.fleet.marks import parse_labels
 
@@ -61,7 +61,7 @@ def where(settings: Settings, names: tuple[str, ...], nodes: tuple[str, ...], st
     The exit code is 4 when something is missing or broken.
     """
     chosen = Where(nodes, storages).check()
-    with open_events(settings) as (events, _), ExitStack() as stack:
+    with open_progress(settings) as events, ExitStack() as stack:
         yards = Yards(settings, stack, events)
         listed: list[tuple[Place, list[Lying]]] = []
         for group in yards.group(choose_images(names, settings, chosen), chosen):
@@ -134,14 +134,14 @@ def withdraw(
     """Remove old templates from the places where images are published.
 
     At each place the newest of an image stay, what a channel names, what servers run from, and what the inventory wants
-    them to run from. Only what `images where` calls published or forgotten is ever removed; versions stay in the repository.
-    Containers do not need the template that they were made from. Why each stays or goes is said first; then you are
-    asked.
+    them to run from. Only what `images where` calls published or forgotten is ever removed; versions stay in the
+    repository. Containers do not need the template that they were made from. Why each stays or goes is said first; then
+    you are asked.
     """
     policy, chosen = PrunePolicy(keep_last, read_age(older_than)), Where(nodes, storages).check()
     if settings.json and not (dry_run or yes):
         raise UsageError("with --json nobody is asked", hint="--dry-run says what would go; --yes removes it")
-    with open_events(settings) as (events, interrupts), ExitStack() as stack, interrupts.work():
+    with open_progress(settings) as events, ExitStack() as stack:
         yards = Yards(settings, stack, events)
         wanted = find_wanted(settings, stack, events)
         steps = [

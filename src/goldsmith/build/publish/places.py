@@ -46,8 +46,8 @@ class Cluster:
     """The node that an image names, or that answers: what is shared is reached over it."""
 
     def find(self, node: str, storage: str) -> Storage | None:
-        """Find a storage of a node."""
-        return next((one for one in self.storages.get(node, ()) if one.name == storage), None)
+        """Find a storage of a node; one that is meant for other nodes alone is listed, too, not enabled (PVE 8.4)."""
+        return next((one for one in self.storages.get(node, ()) if one.name == storage and one.enabled), None)
 
 
 def choose_places(wanted: Sequence[str], cluster: Cluster, only: Collection[str] = ()) -> tuple[Place, ...]:
