@@ -12,15 +12,20 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from goldsmith.artifacts.export import digest_template, measure_template
+from goldsmith.base.digest import digest_file
 from goldsmith.base.errors import FleetError, PveError, ShellMissing, TaskFailed
 from goldsmith.base.events import Event, Events, Transfer
 from goldsmith.build.carry import name_template, open_cargo, upload
 from goldsmith.build.delivery import Delivery, choose_delivery, make_local
 from goldsmith.build.doctor.examine import examine
 from goldsmith.build.facts import Site
+from goldsmith.build.publish.places import Place
+from goldsmith.build.publish.plan import plan_publish
+from goldsmith.build.publish.run import run_publish
 from goldsmith.build.run import Built, KeptBackup, prepare_build, prepare_stages, run_build, run_kept_build
 from goldsmith.build.steps import KeepBackup, UploadTemplate
 from goldsmith.build.trial.run import Subject, run_trials
+from goldsmith.cli.site import open_own
 from goldsmith.definition.image import Image
 from goldsmith.pve.absent import AbsentShell
 from goldsmith.pve.containers import ContainerSpec
@@ -182,6 +187,41 @@ def test_an_upload_that_is_broken_off_leaves_nothing_and_the_next_one_works(yard
         assert yard.list_templates() == before
         arrived = upload(cargo, yard.proxmox, "plain", yard.events)
     assert arrived.size == cargo.size
+
+
+def test_a_version_is_published_to_two_storages_with_and_without_a_shell(
+    yard: Yard, built: Built, node: RunningNode
+) -> None:
+    """A shell sees more: a file that somebody has changed, and left its size, is found."""
+    version, repository = built.version, Trials(yard.workshop).repository
+    places = (Place("pve", "plain", available=1 << 40), Place("pve", "local", available=1 << 40))
+    volids = [f"{place.storage}:vztmpl/{name_template(version)}" for place in places]
+
+    def publish(site: Site) -> list[str]:
+        lying = {place: site.node.storage.list_content(place.storage, "vztmpl") for place in places}
+        plan = plan_publish([version], places, lying)
+        with open_cargo(repository, version) as cargo:
+            done = run_publish(
+                plan, {str(version): cargo}, lambda _: open_own(site), state=yard.workshop.state, events=yard.events
+            )
+            return [f"{one.state} {one.message}" for one in sorted(done, key=lambda one: one.publication.volid)]
+
+    for site in (yard.proxmox, yard.workshop.site):
+        for volid in volids:
+            yard.workshop.site.node.storage.delete_volume(volid)
+        limited = replace(site, pve=yard.workshop.site.pve)  # doctor's privileges are for one storage of templates
+        assert publish(limited) == ["sent it is not there yet"] * 2
+        assert publish(limited) == ["there it is there"] * 2
+        wanted = digest_template(repository, version)
+        assert {digest_file(node.path(volid)) for volid in volids} == {wanted}
+    with node.path(volids[1]).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"changed")
+    first, second = publish(yard.workshop.site)
+    assert first.startswith("failed local:vztmpl/golden-")
+    assert f"and {version} has {wanted}" in first
+    assert second == "there it is there"
+    yard.workshop.site.node.storage.delete_volume(volids[1])
 
 
 def test_versions_are_tested_there_from_what_was_uploaded(yard: Yard, built: Built) -> None:

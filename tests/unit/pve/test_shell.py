@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from goldsmith.base.errors import NodeUnreachable, ProgramTimedOut, ShellFailed
+from goldsmith.base.errors import NodeUnreachable, ProgramTimedOut, ShellFailed, ShellMissing
 from goldsmith.base.secrets import Secret
+from goldsmith.pve.absent import AbsentShell
 from goldsmith.pve.shell import CommandShell, LocalShell, Shell, TargetExists
 from goldsmith.pve.ssh import SshAccess, SshShell, open_ssh_shell
 from goldsmith.pve.way import Way
@@ -310,3 +311,16 @@ def test_an_sshd_that_forwards_nothing_is_told_of(sshd: Sshd) -> None:
             shell.open_forward(shell.directory / "here").__enter__()
     finally:
         authorized.write_text(before)
+
+
+def test_where_there_is_no_shell_whatever_needs_one_says_so(tmp_path: Path) -> None:
+    shell: Shell = AbsentShell("pve1")
+    assert shell.machine == "pve1"
+    for work in (
+        lambda: shell.run(["true"]), lambda: shell.exists(tmp_path), lambda: shell.size(tmp_path),
+        lambda: shell.make_directory(tmp_path), lambda: shell.remove(tmp_path), lambda: shell.free_space(tmp_path),
+        lambda: shell.put(io.BytesIO(b"x"), tmp_path / "file"), lambda: shell.open_read(tmp_path).__enter__(),
+    ):  # fmt: skip
+        with pytest.raises(ShellMissing, match="root's shell on pve1, and there is none") as missing:
+            work()
+        assert "proxmox_shell to ssh" in missing.value.hint

@@ -29,7 +29,7 @@ def list_wishes(server: Server) -> Iterator[str]:
     variables = server.variables
     if variables.keep_host_keys:
         yield "keep_host_keys"
-    yield from (f"the check '{check.title}'" for check in variables.checks if check.command or check.testinfra)
+    yield from (f"the check {check.title}" for check in variables.checks if check.command or check.testinfra)
     yield from (f"the backup of {bind.source}" for bind in variables.binds if bind.backup != "none")
     if variables.backup is not None:
         hooks = {"before": variables.backup.before, "after": variables.backup.after}

@@ -59,3 +59,12 @@ def test_the_network_and_the_whole_have_roles_of_their_own() -> None:
         "GoldsmithGuests", "GoldsmithStorage", "GoldsmithNetwork", "GoldsmithNode", "GoldsmithCluster",
     ]  # fmt: skip
     assert "pveum acl modify / --roles GoldsmithCluster --users ops@pve" in lines
+
+
+def test_where_nothing_is_built_nothing_is_dumped() -> None:
+    """With proxmox_shell: none the template is uploaded: guests there are only those of tests."""
+    needs = {need.path: need for need in list_needs(Work(**{**vars(WORK), "dump_storage": ""}), PveVersion(8, 4))}
+    guests, local = needs["/vms/900"], needs["/storage/local"]
+    assert set(GUEST) - set(guests.privileges) == {"VM.Backup", "VM.Clone", "VM.Snapshot"}
+    assert local.privileges == ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit")
+    assert local.purpose == "uploading and removing templates"
