@@ -16,12 +16,14 @@ from goldsmith.build.cache.choose import (
     choose_kept,
     choose_start,
     explain_layer,
+    find_kept,
     is_current,
 )
 from goldsmith.build.cache.guests import Checkpoint
 from goldsmith.build.cache.keys import LayerKey
 from goldsmith.build.delivery import Delivery, Way
 from goldsmith.build.facts import GuestFacts, NodeFacts, find_base_storage
+from goldsmith.build.kept import KeptImage
 from goldsmith.build.link import choose_link
 from goldsmith.build.steps import (
     ArchiveLayer,
@@ -70,6 +72,8 @@ class BuildPlan:
     """How finished layers are kept; None: not at all."""
     current: Version | None = None
     """The version that is there already, where nothing has changed."""
+    kept: KeptImage | None = None
+    """The backup that is there already, where nothing has changed, and no version is made."""
     since: tuple[int, ...] = ()
     """When each of the layers that are used again was built, in seconds since 1970."""
     keys: tuple[LayerKey, ...] = ()
@@ -101,6 +105,10 @@ def plan_build(
     if is_current(layering) and not keep:
         steps: tuple[Step, ...] = (_place_template(image, facts, delivery),)
         return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, current=layering.current)
+    kept = find_kept(image.name, layering) if delivery is not None and delivery.way is Way.BACKUP else None
+    if kept is not None and not keep:
+        steps = (KeepBackup(name=image.name, storage=kept.volid.partition(":")[0], reason="nothing has changed"),)
+        return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, kept=kept)
     start = choose_start(image.name, layering, keep=keep, wanted=image.variables.temp_vmid)
     keeps = layering.keeps if not keep and len(layering.stages) > 1 else None
     steps = (

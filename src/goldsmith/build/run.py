@@ -205,6 +205,10 @@ def run_kept_build(
 ) -> KeptBackup:
     """Do all steps of a plan whose result stays on the node as a protected backup; see `run_build`."""
     events = events.about(plan.image.name)
+    if plan.kept is not None:
+        found = plan.kept
+        events.emit(Notice(message=f"{found.reference} is up to date: nothing that it is made of has changed"))
+        return KeptBackup(found.reference, Backup(found.volid, "", found.size), 0.0)
     build, seconds = _do_all(plan, Place(site), events, state=state, log=log, downloads=downloads)
     kept = KeptBackup(build.reference, build.dump, seconds)
     told = f"{kept.reference} is kept as {kept.backup.volid}, protected: {render_bytes(kept.backup.size)}"

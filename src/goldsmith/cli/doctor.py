@@ -65,6 +65,7 @@ def choose_images(images: list[Image]) -> list[Image]:
             "base_image",
             "dump_dir",
             "without_shell",
+            "publish",
         )
         used = tuple(str(getattr(image.variables, name)) for name in names)
         chosen.setdefault((identify_proxmox(image), used), image)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from goldsmith.base.digest import Digest
+from goldsmith.build.cache.keys import LayerKey
 from goldsmith.build.delivery import Delivery, Way, choose_delivery, make_local
-from goldsmith.build.plan import BuildPlan
+from goldsmith.build.kept import KeptImage, parse_kept, render_notes, select_kept
+from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.steps import DumpGuest, KeepBackup, RemoveGuest, StoreVersion, UploadTemplate
 from goldsmith.definition.image import Image
-from tests.unit.build.making import make_facts, make_image, plan
+from goldsmith.pve.storage import Volume
+from tests.unit.build.making import make_facts, make_image, make_layering, plan
 
 ELSEWHERE: dict[str, Any] = {
     "proxmox_api_host": "pve.example.com", "proxmox_api_token_id": "ci", "proxmox_api_token_secret": "x",
@@ -75,3 +80,38 @@ def test_a_backup_stays_and_no_version_is_stored() -> None:
     assert [type(step) for step in steps[-3:]] == [DumpGuest, KeepBackup, RemoveGuest]
     assert delivery is not None
     assert steps[-2] == KeepBackup(name="golden", storage="local", reason=delivery.reason)
+
+
+def keep(layer: LayerKey, **changes: Any) -> KeptImage:
+    volume = Volume("nas:backup/x", "backup", "tar", 5, created=7, protected=True)
+    found = parse_kept(replace(volume, notes=render_notes("golden:20261123-1", layer.key, (100,), "debian")))
+    assert found == KeptImage("nas:backup/x", "golden:20261123-1", layer.key, (100,), 5, 7)
+    return replace(found, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "layering", "is_current"),
+    [
+        ({}, {}, True),
+        ({"key": "sha256:" + "0" * 64}, {}, False),
+        ({"reference": "other:1"}, {}, False),
+        ({"since": (100, 200)}, {}, False),
+        ({}, {"refresh": True}, False),
+    ],
+)
+def test_a_backup_of_exactly_the_same_is_not_made_again(
+    changes: dict[str, Any], layering: dict[str, Any], is_current: bool
+) -> None:
+    image = make_image(**{**ELSEWHERE, "temp_ip_address": "dhcp", "temp_gateway": None, "without_shell": "backup"})
+    key = LayerKey("playbook", Digest("sha256:" + "1" * 64), {}, installs_packages=True)
+    known = make_layering(image, keys=(key,), kept=(keep(key, **changes),), **layering)
+    made = plan_build(image, make_facts(template_directory=None), known, delivery=choose(without_shell="backup"))
+    assert (made.kept is not None) is is_current
+    assert (len(made.steps) == 1) is is_current
+
+
+def test_a_backup_that_is_not_protected_or_says_nothing_is_none() -> None:
+    key = "sha256:" + "1" * 64
+    volume = Volume("nas:backup/x", "backup", "tar", 5, notes=render_notes("golden:1", key, (1,), "debian"))
+    assert select_kept([volume, replace(volume, protected=True, notes="mine")]) == []
+    assert [one.reference for one in select_kept([replace(volume, protected=True)])] == ["golden:1"]

@@ -21,6 +21,7 @@ from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
 from goldsmith.build.git import read_git_state
 from goldsmith.build.journal import render_mark
+from goldsmith.build.kept import render_notes
 from goldsmith.build.play import list_recorded, make_play
 from goldsmith.build.repositories import open_image_repository, open_location
 from goldsmith.build.steps import DumpGuest, KeepBackup, PlaceTemplate, StoreVersion, UploadTemplate
@@ -29,9 +30,6 @@ from goldsmith.build.traces import end_tasks, remove_dumps
 from goldsmith.provision.content import digest_content
 from goldsmith.provision.tools import read_tool_versions
 from goldsmith.pve.shell import TargetExists
-
-IMAGE_LINE = "goldsmith image "
-"""How the line begins in the notes of a backup that tells programs what it is: version, and key of its layers."""
 
 
 def dump_guest(step: DumpGuest, build: Build) -> str:
@@ -165,19 +163,9 @@ def send_template(
 def keep_backup(step: KeepBackup, build: Build) -> str:
     """Say in the dump's notes what it is, and protect it: from here on it is no leftover of the build."""
     build.reference = f"{step.name}:{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    notes = render_kept(build.reference, build.keys[-1].key, build.base_name)
+    notes = render_notes(build.reference, build.keys[-1].key, build.since, build.base_name)
     build.site.node.storage.set_volume(build.dump.volid, {"notes": notes, "protected": True})
     return build.dump.volid
-
-
-def render_kept(reference: str, key: str, base: str) -> str:
-    """Return the notes of a backup that guests are made from."""
-    lines = [
-        f"{reference}: a golden image, built upon {base}.",
-        "Guests are made from it: restore it under a new vmid, with unique addresses.",
-        f"{IMAGE_LINE}{reference} {key}",
-    ]
-    return "\n".join(lines)
 
 
 def name_template(name: str, day: str, number: int) -> str:

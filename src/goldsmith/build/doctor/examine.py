@@ -61,6 +61,7 @@ class Examination:
             template_storage=variables.proxmox_storage,
             dump_storage=self._choose_dump_storage() if self.builds else "",
             bridge=variables.temp_bridge or self.site.bridge,
+            publish=tuple(dict.fromkeys(word.rpartition(":")[2] for word in variables.publish)),
             pool=variables.proxmox_pool or "",
         )
 
@@ -144,6 +145,7 @@ def check_storages(examination: Examination) -> Iterator[Finding]:
         (work.disk_storage, "rootdir", "guests' disks"),
         (work.template_storage, "vztmpl", "templates"),
         (work.dump_storage, "backup", "dumps"),
+        *((word, "vztmpl", "templates") for word in examination.image.variables.publish if ":" not in word),
     ):
         if not name:
             continue

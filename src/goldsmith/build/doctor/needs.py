@@ -34,6 +34,8 @@ class Work:
     dump_storage: str
     """Empty where no images are built."""
     bridge: str
+    publish: tuple[str, ...] = ()
+    """Storages that versions are published to."""
     pool: str = ""
     """The pool that temporary guests are put into."""
 
@@ -82,6 +84,9 @@ def _list_all(work: Work, version: PveVersion) -> Iterator[Need]:
     )
     if builds:
         yield Need(f"/storage/{work.dump_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "dumps")
+    for storage in work.publish:
+        privileges = ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit")
+        yield Need(f"/storage/{storage}", privileges, "publishing templates, and withdrawing them")
     if version >= FIRST_WITH_BRIDGE_RIGHTS:
         yield Need(f"/sdn/zones/localnetwork/{work.bridge}", ("SDN.Use",), "connecting guests")
     yield Need(f"/nodes/{work.node}", ("Sys.Audit",), "seeing processors and memory of the node", vital=False)
