@@ -16,12 +16,16 @@ from goldsmith.artifacts.channels import set_channel
 from goldsmith.artifacts.export import measure_template
 from goldsmith.artifacts.repository import Repository, Version, open_repository
 from goldsmith.artifacts.verdicts import TestState, put_verdict
-from goldsmith.base.events import Event, Events, Transfer
-from goldsmith.build.carry import name_template, open_cargo
+from goldsmith.base.errors import PveError
+from goldsmith.base.events import Event, Events, Notice, Transfer
+from goldsmith.build.carry import check_storage, name_template, open_cargo
 from goldsmith.build.facts import Site
+from goldsmith.build.journal import open_journal
 from goldsmith.build.publish.places import Place
 from goldsmith.build.publish.plan import plan_publish
 from goldsmith.build.publish.run import Published, run_publish
+from goldsmith.build.templates import Bringing, ensure_version
+from goldsmith.build.undo import Undo
 from goldsmith.cli.main import run
 from goldsmith.cli.site import open_own
 from goldsmith.pve import door, tasks
@@ -296,6 +300,46 @@ def bench(node: Node, tmp_path: Path) -> Iterator[Bench]:
     with open_site(node, timeout=0.4) as site:
         version = put(repository, "golden", bytes(3 << 20))
         yield Bench(replace(site, shell=AbsentShell("pve1")), version, repository, tmp_path / "state")
+
+
+def test_a_run_brings_a_version_under_a_name_of_its_own_where_the_right_one_is_not_there(
+    node: Node, bench: Bench
+) -> None:
+    """What has the version's name and cannot be it is told of, and neither used nor touched."""
+    told: list[Event] = []
+    local, name = node.storages["local"]["volumes"], f"vztmpl/{name_template(bench.version)}"
+
+    def ensure() -> str:
+        events = Events(told.append)
+        with (
+            open_journal(bench.state, "test", site=bench.site.name, image="golden") as journal,
+            Undo(events, journal) as undo,
+        ):
+            volid = ensure_version(
+                bench.version, bench.repository, Bringing(bench.site, "local", journal, undo, events)
+            )
+            assert volid.partition(":")[2] in local
+            return volid
+
+    brought = ensure()
+    assert brought.startswith(f"local:vztmpl/goldsmith-golden-{bench.version.tag}-")
+    assert brought.partition(":")[2] not in local
+    node.store_file("local", name_template(bench.version), 5, "vztmpl")
+    assert ensure() != f"local:{name}"
+    assert local[name]["size"] == 5
+    (notice,) = [event.message for event in told if isinstance(event, Notice)]
+    assert notice.startswith(f"local:{name} on pve1 has 5 bytes, and what is to have that name has ")
+    bench.clear(node)
+    bench.publish()
+    assert ensure() == f"local:{name}"
+
+
+def test_a_storage_that_takes_no_templates_is_refused_before_anything_is_built(node: Node, bench: Bench) -> None:
+    check_storage(bench.site, "nas")
+    node.storages["nas"]["content"] = "rootdir"
+    with pytest.raises(PveError, match="storage nas of pve1 takes no templates") as refused:
+        check_storage(bench.site, "nas")
+    assert "pvesm set nas --content rootdir,vztmpl" in refused.value.hint
 
 
 @pytest.mark.parametrize("kind", FAULTS)

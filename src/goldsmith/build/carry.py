@@ -20,7 +20,7 @@ from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.digest import Digest, digest_file, digest_json
 from goldsmith.base.errors import ApiFailed, PveError
-from goldsmith.base.events import Events
+from goldsmith.base.events import Events, LogLine
 from goldsmith.build.facts import Site
 from goldsmith.pve import tasks
 from goldsmith.pve.advice import is_passing
@@ -37,6 +37,10 @@ NAMED = re.compile(
 ARRIVAL_TIMEOUT = 3600.0
 """Seconds for a node to file away what it has received: it may copy it over a network of its own."""
 DIGEST_TIMEOUT = 600.0
+
+
+class TemplateClash(PveError):
+    """A file has the name of a version, and is another. It is neither used nor overwritten."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def open_cargo(repository: Repository, version: Version, *, name: str = "") -> I
 def find_carried(version: Version, site: Site, storage: str) -> Volume | None:
     """Find a version in a storage by the name that means it.
 
-    :raises PveError: a file of that name has another size.
+    :raises TemplateClash: a file of that name has another size.
     """
     return find_whole(f"{storage}:vztmpl/{name_template(version)}", measure_template(version), site)
 
@@ -114,16 +118,30 @@ def find_carried(version: Version, site: Site, storage: str) -> Volume | None:
 def find_whole(volid: str, size: int, site: Site) -> Volume | None:
     """Find a template of an expected size in bytes.
 
-    :raises PveError: there is one of that name and another size.
+    :raises TemplateClash: there is one of that name and another size.
     """
     storage = volid.partition(":")[0]
     found = next((one for one in site.node.storage.list_content(storage, "vztmpl") if one.volid == volid), None)
     if found is not None and found.size != size:
-        raise PveError(
+        raise TemplateClash(
             f"{volid} on {site.node.name} has {found.size} bytes, and what is to have that name has {size}",
             hint="a transfer to there goes on, or was broken off: if none does, remove it (pvesm free), then try again",
         )
     return found
+
+
+def check_storage(site: Site, storage: str) -> None:
+    """Ask, before anything is built, whether a storage is there and takes templates.
+
+    :raises PveError: it is not, or does not.
+    """
+    found = site.node.storage.get_storage(storage)
+    if "vztmpl" not in found.content:
+        allowed = ",".join(sorted({*found.content, "vztmpl"}))
+        raise PveError(
+            f"storage {storage} of {site.node.name} takes no templates",
+            hint=f"pvesm set {storage} --content {allowed}; or set another proxmox_storage",
+        )
 
 
 def carry(cargo: Cargo, site: Site, storage: str, events: Events) -> Volume:
@@ -168,7 +186,10 @@ def upload(cargo: Cargo, site: Site, storage: str, events: Events) -> Volume:
                 progress=lambda done, _: watch(done),
             )  # fmt: skip
 
-    site.node.tasks.run(lambda: _insist(send), timeout=ARRIVAL_TIMEOUT, stop_if_left=True)
+    def hear(line: str) -> None:
+        events.emit(LogLine(source="upload", line=line))
+
+    site.node.tasks.run(lambda: _insist(send), hear, timeout=ARRIVAL_TIMEOUT, stop_if_left=True)
     return _get_arrived(cargo, site, storage)
 
 
@@ -214,7 +235,7 @@ def _get_arrived(cargo: Cargo, site: Site, storage: str) -> Volume:
 
 def _compare(found: Digest, cargo: Cargo, volume: Volume, site: Site) -> None:
     if found != cargo.digest:
-        raise PveError(
+        raise TemplateClash(
             f"{volume.volid} on {site.node.name} has the digest {found}, and {cargo.version} has {cargo.digest}",
             hint="somebody has changed it, or it did not arrive whole: it is not used; remove it, then try again",
         )

@@ -194,7 +194,7 @@ def run_build(
     events = events.about(plan.image.name)
     if plan.current is not None:
         return _use_current(plan, plan.current, target or site, events)
-    build, seconds = _do_all(plan, Place(site, target), events, state=state, log=log, downloads=downloads)
+    build, seconds = _do_all(plan, Ground(site, target), events, state=state, log=log, downloads=downloads)
     built = Built(build.version, build.template, seconds)
     _announce(built, events)
     return built
@@ -209,7 +209,7 @@ def run_kept_build(
         found = plan.kept
         events.emit(Notice(message=f"{found.reference} is up to date: nothing that it is made of has changed"))
         return KeptBackup(found.reference, Backup(found.volid, "", found.size), 0.0)
-    build, seconds = _do_all(plan, Place(site), events, state=state, log=log, downloads=downloads)
+    build, seconds = _do_all(plan, Ground(site), events, state=state, log=log, downloads=downloads)
     kept = KeptBackup(build.reference, build.dump, seconds)
     told = f"{kept.reference} is kept as {kept.backup.volid}, protected: {render_bytes(kept.backup.size)}"
     events.emit(Notice(message=f"{told}, {kept.seconds:.1f} s"))
@@ -217,7 +217,7 @@ def run_kept_build(
 
 
 @dataclass(frozen=True)
-class Place:
+class Ground:
     """Where an image is built, and where its template is uploaded to, if anywhere."""
 
     site: Site
@@ -225,15 +225,15 @@ class Place:
 
 
 def _do_all(
-    plan: BuildPlan, place: Place, events: Events, *, state: Path, log: Path, downloads: Store | None
+    plan: BuildPlan, ground: Ground, events: Events, *, state: Path, log: Path, downloads: Store | None
 ) -> tuple[Build, float]:
     """Do all steps; return what came of them, and the seconds that it took."""
-    image, site = plan.image, place.site
+    image, site = plan.image, ground.site
     if site.has_shell:
         site.shell.get_way()  # whatever opens it (a key, a password for sudo) is asked for before anything is made
     with open_journal(state, "build", site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
         key = ensure_build_key(state)
-        build = Build(plan, site, journal, undo, events, key, log, downloads, place.target)
+        build = Build(plan, site, journal, undo, events, key, log, downloads, ground.target)
         for number, step in enumerate(plan.steps, start=1):
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:
                 outcome.result = run_step(step, build)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.events import Events
-from goldsmith.build.carry import digest_volume, find_carried, open_cargo, upload
+from goldsmith.base.events import Events, Notice
+from goldsmith.build.carry import TemplateClash, digest_volume, find_carried, open_cargo, upload
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Journal
 from goldsmith.build.traces import remove_template
@@ -43,7 +43,7 @@ def find_version(version: Version, repository: Repository, bringing: Bringing) -
     Without a shell nobody can read one; there it is the name that tells, and the checksum at its arrival.
     """
     if not bringing.site.has_shell:
-        found = (find_carried(version, bringing.site, storage) for storage in bringing.list_storages())
+        found = (_find_named(version, bringing, storage) for storage in bringing.list_storages())
         return next((volume for volume in found if volume is not None), None)
     size = measure_template(version)
     same_size = [
@@ -56,6 +56,15 @@ def find_version(version: Version, repository: Repository, bringing: Bringing) -
         return None
     wanted = digest_template(repository, version)
     return next((volume for volume in same_size if digest_volume(bringing.site, volume) == wanted), None)
+
+
+def _find_named(version: Version, bringing: Bringing, storage: str) -> Volume | None:
+    """Find a version by its name; a file of that name which it cannot be is told of, and not used."""
+    try:
+        return find_carried(version, bringing.site, storage)
+    except TemplateClash as error:
+        bringing.events.emit(Notice(message=f"{error.message}; it is not used", level="warning"))
+        return None
 
 
 def bring_version(version: Version, repository: Repository, bringing: Bringing) -> str:

@@ -18,6 +18,7 @@ from goldsmith.base.events import Events, Notice, Undone
 from goldsmith.build.base import find_ancestor
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.read import is_unchanged
+from goldsmith.build.carry import check_storage
 from goldsmith.build.credentials import has_credentials
 from goldsmith.build.facts import Site, read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
@@ -25,8 +26,8 @@ from goldsmith.build.play import read_stages
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.run import (
     Built,
+    Ground,
     KeptBackup,
-    Place,
     Wishes,
     look_and_plan,
     prepare_build,
@@ -70,8 +71,9 @@ def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, 
     `goldsmith explain`. Without proxmox_api_host in its vars.yml an image is built on the embedded node of this
     machine, which is started for it and stopped again.
 
-    On standard output: the reference of the version and the path of the template on the node. With --test, those of
-    versions that have passed; the exit code is 10 when one has failed.
+    On standard output: the reference of the version and the path of the template on the node, or its volume where there
+    is no shell on the node (proxmox_shell: none). With --test, those of versions that have passed; the exit code is 10
+    when one has failed.
     """
     if check:
         check_images(images, settings, Wishes(keep=keep, refresh=refresh))
@@ -146,8 +148,8 @@ def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wis
     """Build one image here, several side by side."""
     if len(prepared.routes) == 1:
         route = prepared.routes[0]
-        place = Place(prepared.sites.of(route.image), route.find_target(prepared.sites))
-        yield build_image(route, place, reading, prepared, events, wishes)
+        ground = Ground(prepared.sites.of(route.image), route.find_target(prepared.sites))
+        yield build_image(route, ground, reading, prepared, events, wishes)
         return
     jobs = [make_job(route, reading, prepared, wishes) for route in prepared.routes]
     yield from run_jobs(jobs, min(len(jobs), os.cpu_count() or 1), events)
@@ -159,7 +161,7 @@ def make_job(route: Route, reading: Reading, prepared: Prepared, wishes: Wishes)
 
     def work(events: Events) -> Built | KeptBackup:
         with open_own(site) as own, open_own(target) if target is not None else nullcontext() as own_target:
-            return build_image(route, Place(own, own_target), reading, prepared, events, wishes)
+            return build_image(route, Ground(own, own_target), reading, prepared, events, wishes)
 
     shares = describe_start(image, site, prepared.stages[image.name])
     return Job(image.name, work, find_ancestor(image.variables.base_image), shares)
@@ -218,12 +220,14 @@ def _prepare(reading: Reading, routes: list[Route], stack: ExitStack, events: Ev
 
 
 def build_image(
-    route: Route, place: Place, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes
+    route: Route, ground: Ground, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes
 ) -> Built | KeptBackup:
     """Build one image."""
-    image, site = route.image, place.site
+    image, site = route.image, ground.site
     state, log = state_directory(), choose_log(image)
-    stages, delivery = prepared.stages[image.name], name_node(route, place.target or site).delivery
+    stages, delivery = prepared.stages[image.name], name_node(route, ground.target or site).delivery
+    if delivery is not None and ground.target is not None:
+        check_storage(ground.target, delivery.storage)
     plan = prepare_build(
         image, site, stages, state=state, events=events, reserved=reading.reserved, wishes=wishes, delivery=delivery
     )
@@ -231,7 +235,9 @@ def build_image(
         downloads = Store(downloads_directory())
         if route.keeps_backup:
             return run_kept_build(plan, site=site, events=events, state=state, log=log, downloads=downloads)
-        return run_build(plan, site=site, events=events, state=state, log=log, downloads=downloads, target=place.target)
+        return run_build(
+            plan, site=site, events=events, state=state, log=log, downloads=downloads, target=ground.target
+        )
     except GoldsmithError as error:
         if log.exists() and not isinstance(error, PlaybookFailed | Interrupted):  # the first names the log itself
             events.emit(Notice(message=f"Ansible's whole output: {log}"))

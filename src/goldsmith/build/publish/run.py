@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from goldsmith.base.digest import digest_bytes
-from goldsmith.base.errors import GoldsmithError, Interrupted
+from goldsmith.base.errors import GoldsmithError, Interrupted, LockTaken
 from goldsmith.base.events import Events, Notice
 from goldsmith.base.files import open_lock
 from goldsmith.build.carry import Cargo, carry
@@ -79,7 +79,7 @@ def _publish(
     try:
         with (
             open_place(one.place) as site,
-            _open_turn(state, site, one.place),
+            _open_turn(state, site, one.place, events),
             events.step(f"to {one.place}", reason=one.reason, index=place[0], total=place[1]) as outcome,
         ):
             outcome.result = carry(cargo, site, one.place.storage, events).volid
@@ -94,7 +94,19 @@ def _publish(
     return Published(one, word, one.reason, time.monotonic() - begun)
 
 
-def _open_turn(state: Path, site: Site, place: Place) -> AbstractContextManager[None]:
-    """Hold off other processes of ours that write into the same storage."""
+@contextmanager
+def _open_turn(state: Path, site: Site, place: Place, events: Events) -> Iterator[None]:
+    """Hold off other processes of ours that write into the same storage; an interrupt is heard while one waits."""
     name = digest_bytes(place.identify(site.name).encode()).removeprefix("sha256:")[:24]
-    return open_lock(state / "transfers" / f"{name}.lock", timeout=TURN_TIMEOUT, what=f"storage {place}")
+    deadline = time.monotonic() + TURN_TIMEOUT
+    with ExitStack() as stack:
+        while True:
+            try:
+                lock = open_lock(state / "transfers" / f"{name}.lock", timeout=1.0, what=f"storage {place}")
+                stack.enter_context(lock)
+                break
+            except LockTaken:
+                events.pulse()
+                if time.monotonic() > deadline:
+                    raise
+        yield
