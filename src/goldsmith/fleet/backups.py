@@ -21,8 +21,8 @@ from goldsmith.fleet.actions.backup import back_up, get_plan
 from goldsmith.fleet.actions.checks import run_check, run_tests
 from goldsmith.fleet.actions.guests import settle
 from goldsmith.fleet.actions.restore import RESTORE_TIMEOUT
-from goldsmith.fleet.archived import read_archived
 from goldsmith.fleet.actions.shellless import check_shell
+from goldsmith.fleet.archived import read_archived
 from goldsmith.fleet.facts import ServerGuest
 from goldsmith.fleet.marks import Role, describe, find_server
 from goldsmith.fleet.specification import connect

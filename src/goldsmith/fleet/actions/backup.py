@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
 from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BackupPlan, BindMount
-from goldsmith.fleet.archived import list_archived_paths, read_archived
 from goldsmith.fleet.actions.shellless import check_shell, restore_once
+from goldsmith.fleet.archived import list_archived_paths, read_archived
 from goldsmith.fleet.goals import OLD, BackedUp
 from goldsmith.fleet.marks import Role, describe
 from goldsmith.fleet.work import Handling, Work
