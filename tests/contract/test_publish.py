@@ -32,6 +32,7 @@ from goldsmith.pve import door, tasks
 from goldsmith.pve.absent import AbsentShell
 from tests.unit.artifacts.making import put
 
+from . import fakes
 from .fakes import FAULTS, Fault, Node, open_site, serve_node
 from .test_first_contact import SECRET
 
@@ -160,6 +161,10 @@ def be_off(fake: FakePve) -> None:
     fake.set_node_offline("pve2")
 
 
+def refuse_looking(fake: FakePve) -> None:
+    fake.fail("GET", "/storage/fast/content", 403, "Permission check failed (/storage/fast, Datastore.Audit)")
+
+
 def be_full(fake: FakePve) -> None:
     fake.storages["fast"]["avail"] = 100
 
@@ -172,6 +177,7 @@ def take_no_templates(fake: FakePve) -> None:
     ("spoil", "state", "said"),
     [
         (refuse_upload, "failed", "goldsmith doctor"),
+        (refuse_looking, "refused", "Permission check failed (/storage/fast, Datastore.Audit)"),
         (be_off, "refused", "pve2 is off, or out of reach"),
         (be_full, "refused", "pve2:fast is full: 100 B free"),
         (take_no_templates, "refused", "fast takes no templates (pvesm set fast --content backup,vztmpl)"),
@@ -295,9 +301,15 @@ class Bench:
 
 
 @pytest.fixture
-def bench(node: Node, tmp_path: Path) -> Iterator[Bench]:
+def bench(
+    node: Node, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    """Where an answer is to be late, we wait for it for a second only."""
+    is_late = "no answer" in request.node.name
+    monkeypatch.setattr(fakes, "HANGING", 2.0)
+    monkeypatch.setattr(door, "UPLOAD_TIMEOUT", 1.0 if is_late else 30.0)
     repository = open_repository(tmp_path / "repository")
-    with open_site(node, timeout=0.4) as site:
+    with open_site(node, timeout=1.0 if is_late else 30.0) as site:
         version = put(repository, "golden", bytes(3 << 20))
         yield Bench(replace(site, shell=AbsentShell("pve1")), version, repository, tmp_path / "state")
 
@@ -350,11 +362,10 @@ def test_a_fault_at_any_call_leaves_nothing_half_and_the_next_try_works(
     monkeypatch.setattr(tasks, "LOCK_PATIENCE", 0.2)
     monkeypatch.setattr(tasks, "LOCK_PAUSE", 0.1)
     monkeypatch.setattr(door, "PAUSE", 0.01)
-    monkeypatch.setattr(door, "UPLOAD_TIMEOUT", 0.4)
     node.arm(None)
     assert {one.state for one in bench.publish()} == {"sent"}
     whole = {measure_template(bench.version)}
-    for at in range(0, len(node.calls), 2):
+    for at in range(0, len(node.calls), 4 if kind == "no answer" else 2):
         bench.clear(node)
         node.arm(Fault(kind, at))
         done = bench.publish()

@@ -116,14 +116,15 @@ def find_refusal(chosen: Chosen, *, untested: bool) -> RepositoryError | None:
 
 def plan_group(group: Group, yards: Yards, errors: dict[str, RepositoryError]) -> tuple[Publication, ...]:
     """Plan the versions of a group."""
-    lying = {place: yards.list_volumes(group, place) for place in group.places}
+    lying = dict(yards.read_places(group))
     refused = {reference: error.message for reference, error in errors.items()}
-    return plan_publish([one.version for one in group.chosen], group.places, lying, refused)
+    return plan_publish([one.version for one in group.chosen], list(lying), lying, refused)
 
 
 def run_group(group: Group, plan: Sequence[Publication], yards: Yards, stack: ExitStack) -> Iterator[Published]:
-    """Carry a group's plan out. Each version is digested, or fetched from its registry, once."""
-    wanted = {str(one.version) for one in plan if one.action is not Action.REFUSE}
+    """Carry a group's plan out. Each version is digested, or fetched from its registry, once, and only if need be."""
+    read = (Action.SEND, Action.NOTHING) if group.site.has_shell else (Action.SEND,)
+    wanted = {str(one.version) for one in plan if one.action in read}
     cargo: dict[str, Cargo] = {
         str(one.version): stack.enter_context(open_cargo(one.repository, one.version))
         for one in group.chosen

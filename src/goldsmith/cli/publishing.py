@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import click
 
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.errors import NodeUnreachable, UsageError
+from goldsmith.base.errors import NodeUnreachable, PveError, UsageError
 from goldsmith.base.events import Events
 from goldsmith.build.facts import Site
 from goldsmith.build.publish.lying import Lying, judge_place
@@ -97,9 +97,16 @@ class Yards:
             self._clusters[site.name] = read_cluster(site)
         return self._clusters[site.name]
 
-    def list_volumes(self, group: Group, place: Place) -> list[Volume]:
-        """Return the templates at a place; none where it cannot be reached."""
-        return [] if place.fault else group.site.pve.node(place.node).storage.list_content(place.storage, CONTENT)
+    def read_places(self, group: Group) -> Iterator[tuple[Place, list[Volume]]]:
+        """Yield each place of a group with the templates there; what keeps us from seeing them is its fault then."""
+        for place in group.places:
+            volumes: list[Volume] = []
+            try:
+                if not place.fault:
+                    volumes = group.site.pve.node(place.node).storage.list_content(place.storage, CONTENT)
+            except PveError as error:
+                place = replace(place, fault=error.message)  # noqa: PLW2901 - the same place, by now known better
+            yield place, volumes
 
     def find_site(self, group: Group, place: Place) -> Site:
         """Return a place's node, with the shell there where there are shells."""
@@ -119,8 +126,7 @@ class Yards:
         :param wanted: versions that are to be there.
         """
         versions = [version for repository in open_repositories(group) for version in repository.list_versions()]
-        for place in group.places:
-            volumes = self.list_volumes(group, place)
+        for place, volumes in self.read_places(group):
             where = place.identify(self._name_site(group, place))
             brought = list_brought(state_directory(), where, [volume.volid for volume in volumes])
             yield place, judge_place(place, volumes, versions, brought, [] if place.fault else wanted)

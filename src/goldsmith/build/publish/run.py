@@ -51,12 +51,17 @@ def run_publish(
 ) -> Iterator[Published]:
     """Do what a plan says; what fails does not keep the rest from being done. Each is yielded when it has ended.
 
-    :param cargo: the versions, by their references.
+    :param cargo: the versions, by their references; one that is only there, and that nobody can read there, needs none.
     :param state: goldsmith's own directory on this machine.
     """
-    done = [one for one in plan if one.action is Action.REFUSE]
-    yield from (Published(one, "refused", one.reason) for one in done)
-    rest = [one for one in plan if one.action is not Action.REFUSE]
+    rest: list[Publication] = []
+    for one in plan:
+        if one.action is Action.REFUSE:
+            yield Published(one, "refused", one.reason)
+        elif one.action is Action.NOTHING and str(one.version) not in cargo:
+            yield Published(one, "there", one.reason)
+        else:
+            rest.append(one)
     jobs = [
         Job(
             f"{one.version} to {one.place}",
