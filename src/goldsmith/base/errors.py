@@ -16,8 +16,9 @@ GoldsmithError              1   anything goldsmith stops for
 │   ├── PermissionMissing       refuses for lack of a privilege
 │   ├── ApiFailed               answers a call with an error
 │   ├── TaskFailed              ended a task with an error
-│   └── ShellFailed             ran a command that failed
-│       └── ShellMissing        has no shell for us, because the configuration says so
+│   ├── ShellFailed             ran a command that failed
+│   │   └── ShellMissing        has no shell for us, because the configuration says so
+│   └── ConsoleFailed           does not lead to a container's console, or no longer
 ├── GuestError              6   a guest
 │   ├── GuestUnready            did not become ready in time
 │   └── NotOurs                 or address is in use and goldsmith did not make it: never touched
@@ -200,6 +201,10 @@ class ShellFailed(PveError):
 
 class ShellMissing(ShellFailed):
     """A shell on the node is needed, and the configuration says that there is none (`proxmox_shell: none`)."""
+
+
+class ConsoleFailed(PveError):
+    """A container's console cannot be entered, or has ended; what ran there has been ended, or soon is."""
 
 
 class GuestError(GoldsmithError):

@@ -31,10 +31,12 @@ from goldsmith.node.replies import EmptyFault, render_data, render_fault
 from goldsmith.node.routing import METHODS, Call, Method
 from goldsmith.node.schema import check_parameters, may_use_token
 from goldsmith.node.spawner import Request, request_task
+from goldsmith.node.websocket import lead_to_port, wants_websocket
 
 _THREADS = 16
 _LOG = logging.getLogger(__name__)
 _UPLOAD = "/nodes/{node}/storage/{storage}/upload"
+_WEBSOCKET = "/vncwebsocket"
 _OPEN = frozenset((("GET", "/access/ticket"), ("POST", "/access/ticket")))
 """What can be asked without being known."""
 
@@ -90,10 +92,13 @@ class Server:
         app.router.add_route("*", "/api2/{style:json|extjs}{path:.*}", self._handle)
         return app
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         style = request.match_info["style"]
         try:
-            return render_data(await self._answer(request), style)
+            answer = await self._answer(request)
+            if request.match_info["path"].endswith(_WEBSOCKET) and wants_websocket(request):
+                return await lead_to_port(request, answer["port"])
+            return render_data(answer, style)
         except ApiFault as fault:
             return render_fault(fault, style)
         except GoldsmithError as error:

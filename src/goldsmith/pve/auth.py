@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from requests import PreparedRequest
 from requests.auth import AuthBase
@@ -51,13 +52,17 @@ class TokenAuth(AuthBase):
         """Return no cookie."""
         return RequestsCookieJar()
 
+    def get_headers(self) -> dict[str, str]:
+        """Return what says who we are, as headers."""
+        return {"Authorization": f"PVEAPIToken={self._name}={self._secret.reveal()}"}
+
     def forget(self) -> bool:
         """Tell that asking again will not help."""
         return False
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the header."""
-        r.headers["Authorization"] = f"PVEAPIToken={self._name}={self._secret.reveal()}"
+        r.headers.update(self.get_headers())
         return r
 
 
@@ -74,6 +79,14 @@ class PasswordAuth(AuthBase):
         """Drop a ticket that the node does not take; tells whether there was one, so that a new one may help."""
         had, self._ticket = self._ticket is not None, None
         return had
+
+    def take(self, other: PasswordAuth) -> None:
+        """Use the ticket that another one has, if it has one."""
+        self._ticket = other._ticket  # noqa: SLF001 - of its own kind
+
+    def get_headers(self) -> dict[str, str]:
+        """Return what says who we are, as headers. A ticket has letters that a cookie may not have (RFC 6265)."""
+        return {"Cookie": f"PVEAuthCookie={quote(self._current().ticket, safe='')}"}
 
     def get_cookies(self) -> RequestsCookieJar:
         """Return the cookie of a ticket that is good now. proxmoxer asks before it sends anything."""

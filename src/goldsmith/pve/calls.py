@@ -63,6 +63,8 @@ CALLS = (
     ),
     ApiCall("PUT", f"{_GUEST}/config", "VM.Config.Options (description, tags), .Network (netN, with SDN.Use)", "marks"),
     ApiCall("POST", f"{_GUEST}/status/{{action}}", "VM.PowerMgmt on the guest", "starting and stopping"),
+    ApiCall("POST", f"{_GUEST}/termproxy", "VM.Console on the guest", "entering it through its console"),
+    ApiCall("GET", f"{_GUEST}/vncwebsocket", "VM.Console on the guest; a token since 9.1", "the same, as a websocket"),
     ApiCall("POST", f"{_GUEST}/snapshot", "VM.Snapshot on the guest", "keeping a finished layer"),
     ApiCall("POST", f"{_GUEST}/snapshot/{{name}}/rollback", "VM.Snapshot or VM.Snapshot.Rollback", "using a layer"),
     ApiCall("DELETE", f"{_GUEST}/snapshot/{{name}}", "VM.Snapshot on the guest", "dropping a layer"),

@@ -99,9 +99,9 @@ class NodeApi:
 class Pve:
     """A Proxmox: one node, or a cluster reached through one of its nodes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, door: Door | None = None) -> None:
         self.connection = connection
-        self._door = Door(connection)
+        self._door = door or Door(connection)
         self._nodes: dict[str, NodeApi] = {}
 
     @property
@@ -191,6 +191,10 @@ class Pve:
     def memberships(self) -> Memberships:
         """HA, replication and backup jobs of its guests."""
         return Memberships(self._door)
+
+    def fork(self) -> Pve:
+        """Return the same for another thread, with connections of its own."""
+        return Pve(self.connection, self._door.fork())
 
     def close(self) -> None:
         """Close all connections."""

@@ -56,6 +56,8 @@ class ContainerSpec:
     """Where disks go that name no storage."""
     nameserver: str = ""
     searchdomain: str = ""
+    cmode: str = ""
+    """What its console shows: `tty`, `console`, or `shell`, by which it can be entered (`pve.console`)."""
     onboot: bool | None = None
     protection: bool | None = None
     restore: bool = False
@@ -73,6 +75,7 @@ class ContainerSpec:
             "pool": self.pool,
             "storage": self.storage,
             "nameserver": self.nameserver,
+            "cmode": self.cmode,
             "searchdomain": self.searchdomain,
             "rootfs": render_mount(self.rootfs) if self.rootfs else "",
             **{f"mp{n}": render_mount(mount) for n, mount in enumerate(self.mounts)},

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -34,7 +36,7 @@ from goldsmith.pve.advice import HELD, find_advice, is_passing
 from goldsmith.pve.auth import NoAuth, PasswordAuth, Ticket, Timeout, TokenAuth
 from goldsmith.pve.connection import Connection, Endpoint
 from goldsmith.pve.multipart import MultipartBody, Progress
-from goldsmith.pve.tls import NodeAdapter, choose_verify, find_shown_fingerprint, has_certificate_fault
+from goldsmith.pve.tls import NodeAdapter, choose_verify, find_shown_fingerprint, has_certificate_fault, make_context
 
 for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
     logging.getLogger(_name).disabled = True
@@ -49,6 +51,19 @@ IDLE_LIMIT = 2.0
 SECOND_FACTOR = "set PROXMOX_API_TOTP to the code of the moment, or use an API token"
 UPLOAD_TIMEOUT = 900.0
 """Seconds: the node copies an upload into its storage before it answers."""
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a connection of another kind (a websocket) needs, to be at the same place and the same user there."""
+
+    base: str
+    """Of the address: `wss://host:port/api2/json`."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Who we are: secret."""
+    context: ssl.SSLContext
+    uses_proxy: bool
+    """Whether a proxy of the environment may lie in between."""
 
 
 class _Answers(JsonSerializer):  # type: ignore[misc]
@@ -129,6 +144,20 @@ class Door:
     def _note_clock(self, response: requests.Response, **_: object) -> None:
         with suppress(KeyError, TypeError, ValueError):  # no date, or none that can be read
             self.clock_ahead = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+
+    def fork(self) -> Door:
+        """Return a door of its own for another thread, at the same place; a ticket that is there is used there, too."""
+        other = Door(self.connection)
+        if isinstance(self._auth, PasswordAuth) and isinstance(other._auth, PasswordAuth):
+            other._auth.take(self._auth)
+        other._turn_to(self._endpoint)
+        return other
+
+    def introduce(self) -> Introduction:
+        """Return how the place that is asked now is reached, and who we are there, for what is no request."""
+        context = make_context(self.connection, self._endpoint)
+        base = f"wss://{self._endpoint.address}/api2/json"
+        return Introduction(base, self._auth.get_headers(), context, not self._endpoint.is_loopback)
 
     def _turn_to(self, endpoint: Endpoint) -> None:
         """Ask another place from now on. Each is recognised by its own certificate."""

@@ -20,6 +20,7 @@ from goldsmith.pve.containers import (
     parse_snapshot,
     parse_status,
 )
+from goldsmith.pve.console.invitation import Invitation
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.properties import parse_tags
 from goldsmith.pve.tasks import FIRST_PAUSE, LONGEST_PAUSE, Tasks
@@ -113,6 +114,15 @@ class Guests:
     def list_interfaces(self, vmid: int) -> list[Interface]:
         """Return a running container's interfaces, seen from inside; a stopped one has none."""
         return [parse_interface(entry) for entry in read_entries(self._door.get(f"{self._path(vmid)}/interfaces"))]
+
+    def invite(self, vmid: int) -> Invitation:
+        """Have a running container's console opened; its websocket has to be at the place that answers now.
+
+        There the node's side listens on its own loopback address, ten seconds long (PVE 8.4).
+        """
+        answer = Entry(self._door.post(f"/nodes/{self._node}/lxc/{vmid}/termproxy"))
+        port, user, ticket = answer.number("port"), answer.text("user"), answer.text("ticket")
+        return Invitation(self._path(vmid), port, user, ticket, self._door.introduce())
 
     def create_container(self, spec: ContainerSpec) -> Upid:
         """Create a container; it is not started.

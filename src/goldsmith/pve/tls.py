@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -42,6 +43,38 @@ def choose_verify(connection: Connection, endpoint: Endpoint) -> bool | str:
     if connection.ca_file is not None:
         return str(connection.ca_file)
     return False if endpoint.fingerprint is not None else find_authorities()
+
+
+def make_context(connection: Connection, endpoint: Endpoint) -> ssl.SSLContext:
+    """Return what verifies a node's certificate as `choose_verify` and a pin say, for who speaks TLS by himself.
+
+    A pin is compared right after the handshake, before a byte is sent.
+    """
+    verify = choose_verify(connection, endpoint)
+    context = ssl.create_default_context()
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif isinstance(verify, str):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        is_folder = Path(verify).is_dir()
+        context.load_verify_locations(capath=verify if is_folder else None, cafile=None if is_folder else verify)
+    if endpoint.fingerprint is not None:
+        context.sslobject_class = _make_pinned(normalise_fingerprint(endpoint.fingerprint))
+    return context
+
+
+def _make_pinned(wanted: str) -> type[ssl.SSLObject]:
+    class Pinned(ssl.SSLObject):
+        """One side of a TLS connection whose other side has to show the pinned certificate."""
+
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            shown = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
+            if shown != wanted:
+                raise ssl.SSLCertVerificationError(f"Fingerprints did not match: it shows {shown}")
+
+    return Pinned
 
 
 def has_certificate_fault(error: BaseException) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 _NAMES = (
-    "access", "aplinfo", "cluster", "lxc", "lxc_config", "lxc_disks", "lxc_status", "nodes", "pools", "storage",
-    "tasks", "users", "vzdump",
+    "access", "aplinfo", "cluster", "lxc", "lxc_config", "lxc_console", "lxc_disks", "lxc_status", "nodes", "pools",
+    "storage", "tasks", "users", "vzdump",
 )  # fmt: skip
 
 

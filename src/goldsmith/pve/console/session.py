@@ -1,0 +1,307 @@
+"""Many programs on one terminal: finds the shell there, puts agent.sh in its place, and speaks with it in lines.
+
+A terminal is a narrow place. Proxmox's chain (pveproxy, termproxy, dtach, lxc-attach) and the guest's own terminal have
+a few kilobytes between them, and dtach stops reading what comes back while it cannot write: so no more than `WINDOW`
+bytes are under way at a time, each line of which the agent acknowledges. Output comes in pieces that are asked for, so
+that neither side keeps what nobody takes. Lines tell their length: bytes that somebody else types are noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from goldsmith.base.errors import ConsoleFailed
+from goldsmith.pve.console.terminal import Terminal
+
+WINDOW = 4000
+"""Bytes under way: what a terminal holds (N_TTY, 4096), and what termproxy reads at once."""
+LINE = 1900
+"""Characters of data in a line, so that two are under way."""
+PIECE = 32 << 10
+"""Bytes of output at a time, and of input."""
+CREDITS = 2
+"""Pieces of output that may come before the first was taken."""
+WATCH = 20
+"""Seconds after which the agent, which hears nothing, ends what runs; it looks twice."""
+PULSE = 5.0
+"""Seconds between two signs of life to it."""
+SHELL_PATIENCE = 8.0
+KNOCK_PAUSE = 1.0
+"""Seconds in which the shell answers, and between two attempts: one that is starting reads what was typed too early."""
+PROMPT_PAUSE = 0.1
+"""Seconds of silence after which a prompt is there."""
+GRACE = 2.0
+"""Seconds that output is waited for when the program has ended and a child of it holds the streams open."""
+SCRIPT = Path(__file__).with_name("agent.sh")
+LOST = "the connection to the console has ended"
+
+
+def render_agent() -> str:
+    """Return the agent, its numbers filled in and without comments, for they would be typed, too."""
+    text = SCRIPT.read_text(encoding="ascii")
+    numbers = {"@PIECE@": str(PIECE), "@CREDITS@": " ".join(["1"] * CREDITS), "@WATCH@": str(WATCH)}
+    for name, value in numbers.items():
+        text = text.replace(name, value)
+    lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
+    return "\n".join(lines) + "\n"
+
+
+def render_loader(mark: str) -> str:
+    """Return what is typed at a shell's prompt: the shell becomes ours, says a mark, and takes the agent by lines.
+
+    The mark is typed in two halves: what a terminal echoes is no answer.
+    """
+    half = len(mark) // 2
+    return (
+        f' exec sh -c \'stty raw -echo; printf "%s%s\\n" {mark[:half]} {mark[half:]}; s=; '
+        'while read -r l && [ "$l" != . ]; do s=$s$l; echo +; done; '
+        'eval "$(printf %s "$s" | base64 -d)"\'\n'
+    )
+
+
+@dataclass
+class Program:
+    """A program in the guest. `events` are what `wire` tells of it: `o`, `e`, `x`, and `` at the end."""
+
+    number: int
+    events: asyncio.Queue[tuple[bytes, bytes]] = field(default_factory=asyncio.Queue)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    forgotten: asyncio.Event = field(default_factory=asyncio.Event)
+    code: int | None = None
+    open_streams: set[str] = field(default_factory=lambda: {"o", "e"})
+    reads: bool = True
+    """Whether it still takes input."""
+
+
+class Session:
+    """The agent on a terminal, and its programs. All of it belongs to one event loop."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._buffer = bytearray()
+        self._under_way: deque[int] = deque()
+        self._room = asyncio.Condition()
+        self._programs: dict[int, Program] = {}
+        self._last = 0
+        self.fault: ConsoleFailed | None = None
+        """Why it has ended."""
+
+    async def start_program(self, script: str) -> Program:
+        """Start a program, given as a shell script.
+
+        :raises ConsoleFailed: the session has ended.
+        """
+        self._last += 1
+        program = self._programs[self._last] = Program(self._last)
+        await self._collect(program, script.encode())
+        await self._say(f"n {program.number}")
+        return program
+
+    async def give_input(self, program: Program, data: bytes) -> None:
+        """Give a program at most `PIECE` bytes, and wait until it has taken them. One that reads no more loses them."""
+        if program.reads and program.code is None:
+            program.taken.clear()
+            await self._collect(program, data)
+            await self._say(f"i {program.number}")
+            await program.taken.wait()
+            self._check()
+
+    async def end_input(self, program: Program) -> None:
+        """Tell a program that there is no more input."""
+        await self._say(f"z {program.number}")
+
+    async def grant(self, program: Program, stream: str) -> None:
+        """Let one more piece of output come."""
+        if stream in program.open_streams:
+            await self._say(f"{stream} {program.number}")
+
+    async def send_signal(self, program: Program, name: str) -> None:
+        """Send a signal to a program and its children, once it has begun."""
+        await program.begun.wait()
+        if program.code is None and re.fullmatch(r"[A-Z0-9]{2,9}", name):
+            await self._say(f"k {program.number} {name}")
+
+    async def forget(self, program: Program) -> None:
+        """End what still runs of a program, and remove what belongs to it."""
+        await program.begun.wait()
+        if self.fault is None:
+            await self._say(f"r {program.number}")
+            await program.forgotten.wait()
+        self._programs.pop(program.number, None)
+
+    async def serve(self) -> None:
+        """Read what comes until the session ends, which all programs are then told."""
+        try:
+            while True:
+                await self._hear((await self._read_line()).split(" "))
+        except ConsoleFailed as error:
+            await self.end(error)
+
+    async def keep_alive(self) -> None:
+        """Give the agent its signs of life."""
+        with suppress(ConsoleFailed):
+            while True:
+                await self._say("p")
+                await asyncio.sleep(PULSE)
+
+    async def end(self, fault: ConsoleFailed) -> None:
+        """Tell everybody who waits that it has ended."""
+        self.fault = self.fault or fault
+        for program in self._programs.values():
+            program.begun.set()
+            program.taken.set()
+            program.forgotten.set()
+            program.events.put_nowait((b"!", b""))
+        async with self._room:
+            self._room.notify_all()
+
+    def _check(self) -> None:
+        if self.fault is not None:
+            raise ConsoleFailed(self.fault.message, hint=self.fault.hint)
+
+    async def _collect(self, program: Program, data: bytes) -> None:
+        encoded = base64.b64encode(data).decode()
+        for start in range(0, len(encoded), LINE):
+            await self._say(f"a {program.number} {encoded[start : start + LINE]}")
+
+    async def _say(self, text: str) -> None:
+        """Send a line as soon as there is room for it."""
+        await self._send(f"{len(text)} {text}\n".encode())
+
+    async def _send(self, line: bytes) -> None:
+        async with self._room:
+            size = len(line) + 8  # termproxy's own header
+            await self._room.wait_for(lambda: self.fault is not None or sum(self._under_way) + size <= WINDOW)
+            self._check()
+            self._under_way.append(size)
+        await self._terminal.write(line)
+
+    async def _read_line(self) -> str:
+        while (end := self._buffer.find(b"\n")) < 0:
+            await self._read_more()
+        line = self._buffer[:end].rstrip(b"\r").decode("ascii", "replace")  # lxc-attach's terminal makes CR LF of LF
+        del self._buffer[: end + 1]
+        return line
+
+    async def _read_more(self) -> None:
+        data = await self._terminal.read()
+        if not data:
+            raise ConsoleFailed(LOST, hint="does the guest still run?")
+        self._buffer += data
+
+    async def _hear(self, words: list[str]) -> None:
+        """Do as a line says."""
+        match words:
+            case ["+"]:
+                async with self._room:
+                    if self._under_way:
+                        self._under_way.popleft()
+                    self._room.notify_all()
+            case ["!", *said]:
+                raise _garbled(" ".join(said))
+            case [kind, number, *rest] if number.isdigit():
+                if (program := self._programs.get(int(number))) is not None:
+                    _note(program, kind, rest)
+            case _:
+                raise _garbled(f"it said {' '.join(words)[:60]!r}")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve it while the block runs."""
+        tasks = [asyncio.create_task(work) for work in (self.serve(), self.keep_alive(), self._terminal.keep_alive())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.end(ConsoleFailed(LOST))
+
+    async def take_over(self) -> None:
+        """Find the shell on the terminal, and put the agent in its place.
+
+        :raises ConsoleFailed: no shell answers there.
+        """
+        mark = f"goldsmith-{secrets.token_hex(8)}"
+        await self._find_shell(mark)
+        encoded = base64.b64encode(render_agent().encode()).decode()
+        for start in range(0, len(encoded), LINE):
+            await self._send(encoded[start : start + LINE].encode() + b"\n")
+            await self._expect("+")
+            self._under_way.clear()
+        await self._send(b".\n")
+        await self._expect("ready")
+        self._under_way.clear()
+
+    async def _find_shell(self, mark: str) -> None:
+        deadline = asyncio.get_running_loop().time() + SHELL_PATIENCE
+        await self._await_prompt()
+        while asyncio.get_running_loop().time() < deadline:
+            await self._terminal.write(render_loader(mark).encode())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._expect(mark, part=True), KNOCK_PAUSE)
+                return
+        raise ConsoleFailed(
+            f"no shell answers on the console within {SHELL_PATIENCE:g} s",
+            hint="its cmode has to be shell, and nobody else may use the console meanwhile (close the one in the "
+            "web interface)",
+        )
+
+    async def _await_prompt(self) -> None:
+        """Let a shell that is starting say its prompt: it throws away what was typed before. One that waits is silent."""
+        patience = KNOCK_PAUSE
+        with suppress(TimeoutError):
+            while True:
+                await asyncio.wait_for(self._read_more(), patience)
+                patience = PROMPT_PAUSE
+
+    async def _expect(self, wanted: str, *, part: bool = False) -> None:
+        while True:
+            line = await self._read_line()
+            if line == wanted or (part and line.endswith(wanted)):
+                return
+
+
+def _garbled(why: str) -> ConsoleFailed:
+    return ConsoleFailed(
+        f"what crosses the console is garbled: {why}", hint="does somebody type in the guest's console?"
+    )
+
+
+def _note(program: Program, kind: str, rest: list[str]) -> None:
+    """Note what the agent says of a program."""
+    match kind, rest:
+        case (("o" | "e"), ["0"]):
+            program.open_streams.discard(kind)
+            program.events.put_nowait((b"", b""))
+        case (("o" | "e"), [length, data]) if length == str(len(data)):
+            program.events.put_nowait((kind.encode(), _decode(data)))
+        case "s", []:
+            program.begun.set()
+        case "c", [code]:
+            program.reads = code == "0"
+            program.taken.set()
+        case "x", [code] if code.isdigit():
+            program.code = int(code)
+            program.events.put_nowait((b"", b""))
+        case "r", []:
+            program.forgotten.set()
+        case _:
+            raise _garbled(f"it said {kind} {' '.join(rest)[:60]!r} of a program")
+
+
+def _decode(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise _garbled(str(error)) from error

@@ -1,0 +1,75 @@
+"""A container's shell through its console: programs are started by `run`, so that all of `CommandShell` works there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from goldsmith.base.errors import ProgramFailed, ShellFailed
+from goldsmith.base.process import Argument
+from goldsmith.pve.client import Pve, PveVersion
+from goldsmith.pve.console.invitation import Invitation
+from goldsmith.pve.console.wire import PREFIX, UNREACHED
+from goldsmith.pve.shell import CommandShell
+from goldsmith.pve.way import Way
+
+RUN = Path(__file__).with_name("run.py")
+CMODE = "shell"
+"""The console's mode in which it is root's shell, and not a login (pct.conf(5))."""
+FIRST_FOR_TOKENS = PveVersion(9, 1)
+"""Since then a token opens consoles (libpve-access-control 9.0.4); before, only a user who has logged in does."""
+
+
+class ConsoleShell(CommandShell):
+    """Root's shell in a container, through its console.
+
+    :param machine: the container's name, for messages.
+    :param socket: the owner's.
+    """
+
+    def __init__(self, machine: str, socket: Path) -> None:
+        self.machine = machine
+        self.socket = socket
+
+    def get_way(self, *, terminal: bool = False) -> Way:  # noqa: ARG002 - programs there have no terminal
+        """Return the way through the console. Bytes, signals and exit codes are passed on as they are."""
+        return Way((sys.executable, "-I", "-S", str(RUN), str(self.socket)))
+
+    def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
+        """Return our error for a program that failed in the container, or that was never reached there."""
+        said = [line for line in error.output.splitlines() if line.startswith(PREFIX)]
+        if error.returncode == UNREACHED and said:
+            reason = said[-1].removeprefix(PREFIX)
+            return ShellFailed(f"{self.machine} cannot be entered through its console: {reason}", detail=error.detail)
+        return super().explain(argv, error)
+
+
+def find_token_fault(pve: Pve) -> str:
+    """Return what to do where a token opens no console; empty where it does, or where no token is used."""
+    if not pve.connection.token_id or (version := pve.version()) >= FIRST_FOR_TOKENS:
+        return ""
+    return (
+        f"a token opens consoles since Proxmox VE {FIRST_FOR_TOKENS.major}.{FIRST_FOR_TOKENS.minor}, this is {version}: "
+        "log in with a password (proxmox_api_user, proxmox_api_password)"
+    )
+
+
+@contextmanager
+def open_console(pve: Pve, node: str, vmid: int, machine: str) -> Iterator[ConsoleShell]:
+    """Use a container's shell through its console while the block runs. It is entered when the first program starts.
+
+    Its `cmode` has to be `shell`. Calls of the API are made by a thread, over connections of its own.
+    """
+    from goldsmith.pve.console.owner import open_owner  # aiohttp takes its time to be imported
+
+    with closing(pve.fork()) as own:
+
+        def invite() -> Invitation:
+            invitation = own.node(node).guests.invite(vmid)
+            return replace(invitation, advice=find_token_fault(own))
+
+        with open_owner(invite) as socket:
+            yield ConsoleShell(machine, socket)
