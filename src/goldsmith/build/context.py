@@ -28,6 +28,7 @@ from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
 from goldsmith.provision.downloads.store import Store
 from goldsmith.pve.backup import Backup
+from goldsmith.pve.console.shell import ConsoleShell
 from goldsmith.pve.ssh import SshShell
 
 
@@ -59,7 +60,7 @@ class Build:
     base_name: str = field(init=False)
     base_digest: Future[Digest] = field(init=False)
     guest: TempGuest = field(init=False)
-    shell: SshShell = field(init=False)
+    shell: SshShell | ConsoleShell = field(init=False)
     """The guest's."""
     has_guest: bool = False
     """Whether the guest's creation has ended well."""

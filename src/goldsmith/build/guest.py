@@ -1,4 +1,4 @@
-"""A temporary guest as seen over SSH: waiting until it lets us in, and running our scripts in it."""
+"""A temporary guest, over SSH or through its console: waiting until it lets us in, and running our scripts in it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from goldsmith.base.files import write_atomic
 from goldsmith.base.process import run
 from goldsmith.build.scripts import read_script
 from goldsmith.pve.client import NodeApi
+from goldsmith.pve.console.shell import ConsoleShell
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.ssh import SshShell, open_ssh_shell
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import ConsoleTarget, Target
+from goldsmith.verify.settle import find_unreadiness
 
 SSH = 22
+CONSOLE_HINT = (
+    "guest_connection or test_connection is console: the guest's init has to start, and nobody else may use it"
+)
 POLL = 0.03
 """Seconds between two looks at the port."""
 SCRIPT_TIMEOUT = 300.0
@@ -42,6 +47,8 @@ class TempGuest:
     known_hosts: Path
     by_dhcp: bool = False
     """Whether its address may be another one after each start."""
+    console: ConsoleShell | None = None
+    """Its shell, where it is entered through its console in the API; nothing of ours connects to its address then."""
 
     @property
     def ip(self) -> str:
@@ -49,9 +56,14 @@ class TempGuest:
         return "" if self.address is None else str(self.address.ip)
 
     @property
-    def target(self) -> Target:
-        """The guest as playbooks and tests see it: reached as root, with our key and the host key that was noted."""
+    def ssh(self) -> Target:
+        """The guest over SSH: reached as root, with our key and the host key that was noted."""
         return Target(self.hostname, self.ip, self.private_key, self.known_hosts)
+
+    @property
+    def target(self) -> Target | ConsoleTarget:
+        """The guest as playbooks and tests see it."""
+        return self.ssh if self.console is None else ConsoleTarget(self.hostname, self.ip, self.console)
 
 
 def learn_address(
@@ -122,7 +134,7 @@ def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float, pulse: Call
         pulse()
         if _knock(guest.ip, timeout=1.0) is None and note_host_key(guest):
             try:
-                return stack.enter_context(open_ssh_shell(guest.target.access))
+                return stack.enter_context(open_ssh_shell(guest.ssh.access))
             except (NodeUnreachable, ShellFailed) as error:
                 said = error.detail or error.message
         time.sleep(POLL)
@@ -130,6 +142,22 @@ def _enter_shell(stack: ExitStack, guest: TempGuest, timeout: float, pulse: Call
         f"guest {guest.vmid} did not let our key in within {timeout:g} s: {said}",
         hint="does its image run sshd, and does this machine reach the guest's network?",
     )
+
+
+def await_readiness(
+    shell: Shell, vmid: int, timeout: float, hint: str, pulse: Callable[[], None] = lambda: None
+) -> None:
+    """Wait until a guest that is entered without ssh is ready: until its systemd answers, or another init runs.
+
+    :param timeout: seconds.
+    :raises GuestUnready: it does not in time; says how far it came.
+    """
+    deadline = time.monotonic() + timeout
+    while (lacking := find_unreadiness(shell)) is not None:
+        pulse()
+        if time.monotonic() > deadline:
+            raise GuestUnready(f"guest {vmid} could not be entered within {timeout:g} s: {lacking}", hint=hint)
+        time.sleep(POLL)
 
 
 def note_host_key(guest: TempGuest) -> bool:

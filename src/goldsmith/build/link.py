@@ -56,6 +56,16 @@ def derive_mac(name: str) -> str:
     return ":".join(["02", *(digits[start : start + 2] for start in range(0, 10, 2))])
 
 
+def asks_network(image: Image, facts: GuestFacts) -> bool:
+    """Tell whether a guest asks for its address by DHCP: where that is wanted, or where nothing says one.
+
+    The latter only where nobody has to find it: it is entered through its console.
+    """
+    address = image.variables.temp_ip_address
+    is_hidden = image.variables.guest_connection == "console" and facts.network is None
+    return address == DHCP or (address is None and is_hidden)
+
+
 def choose_link(image: Image, facts: GuestFacts) -> Link:
     """Return how an image's temporary guests are connected on a node.
 
@@ -74,8 +84,8 @@ def choose_link(image: Image, facts: GuestFacts) -> Link:
 
 
 def _choose_gateway(image: Image, facts: GuestFacts) -> IPv4Address | None:
-    """Return the image's own gateway, else that of the embedded node's network; None with DHCP."""
-    if image.variables.temp_ip_address == DHCP:
+    """Return the image's own gateway, else that of the embedded node's network; None where the network tells it."""
+    if asks_network(image, facts):
         return None
     if image.variables.temp_gateway is not None:
         return image.variables.temp_gateway

@@ -24,7 +24,7 @@ from goldsmith.build.cache.keys import LayerKey
 from goldsmith.build.delivery import Delivery, Way
 from goldsmith.build.facts import GuestFacts, NodeFacts, find_base_storage
 from goldsmith.build.kept import KeptImage
-from goldsmith.build.link import choose_link
+from goldsmith.build.link import asks_network, choose_link
 from goldsmith.build.steps import (
     ArchiveLayer,
     CopyGuest,
@@ -49,7 +49,7 @@ from goldsmith.build.steps import (
 )
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
-from goldsmith.definition.values import CIDR_FORM, DHCP, GIB, DiskSize
+from goldsmith.definition.values import CIDR_FORM, GIB, DiskSize
 from goldsmith.provision.stages import Stage
 
 START_TIMEOUT = 180.0
@@ -139,7 +139,7 @@ def _list_steps(
         reason=_explain_base(image, facts),
     )
     yield from _list_beginnings(image, facts, layering, start, reserved)
-    yield StartGuest(timeout=START_TIMEOUT, reason="Ansible works over ssh, with a key for builds alone")
+    yield _start_guest(image)
     yield from _list_layers(layering, start, keeps, facts.dump_storage)
     yield Seal(reason="an image must not carry keys, ids, logs or caches of the guest it was made in")
     yield StopGuest(reason="a stopped guest's dump is consistent")
@@ -153,6 +153,14 @@ def _list_ends(image: Image, facts: NodeFacts, delivery: Delivery | None) -> Ite
         return
     yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
     yield _place_template(image, facts, delivery)
+
+
+def _start_guest(image: Image) -> StartGuest:
+    """Return how the guest is entered, and why in that way."""
+    if image.variables.guest_connection == "console":
+        why = "guest_connection: console; through the API, whether or not a network leads there"
+        return StartGuest(timeout=START_TIMEOUT, way="its console", reason=why)
+    return StartGuest(timeout=START_TIMEOUT, reason="Ansible works over ssh, with a key for builds alone")
 
 
 def _explain_end(*, keep: bool, keeps: Keeping | None) -> str:
@@ -317,7 +325,7 @@ def choose_places(image: Image, facts: GuestFacts, reserved: Reserved, wanted: i
 
 
 def _place(image: Image, facts: GuestFacts, vmid: int, reserved: Reserved) -> Place | None:
-    if image.variables.temp_ip_address == DHCP:
+    if asks_network(image, facts):
         return Place(vmid, None)
     if image.fixed_address is not None:
         return Place(vmid, image.fixed_address)

@@ -16,7 +16,7 @@ from goldsmith.provision.stages import Stage, list_stages
 
 TELLING = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|private|api_?key", re.IGNORECASE)
 """Names whose values are not recorded, whatever they hold: an artifact may travel further than its definition."""
-OWN = ("layers", "share_downloads")
+OWN = ("layers", "share_downloads", "guest_connection")
 """Variables that say how a playbook is run, and are nothing to it."""
 WITHHELD = "(withheld)"
 

@@ -115,10 +115,11 @@ class CopyGuest(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class StartGuest(Step):
-    """Start it and wait until it lets the build key in."""
+    """Start it and wait until it lets us in."""
 
-    form = "start, wait for ssh"
+    form = "start, wait for {way}"
     timeout: float
+    way: str = "ssh"
 
 
 @dataclass(frozen=True, kw_only=True)

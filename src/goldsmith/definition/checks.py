@@ -65,9 +65,17 @@ def _check_host(situation: Situation) -> Iterator[Mistake]:
     if situation.has("proxmox_api_host"):
         # a guest on a foreign network must be told where it is and how it gets out
         token = () if situation.has("proxmox_api_password") else TOKEN
-        gateway = () if situation.variables.temp_ip_address == DHCP else ("temp_gateway",)
-        for name in filter(situation.lacks, (*token, "temp_ip_address", *gateway)):
+        for name in filter(situation.lacks, (*token, *_list_place(situation))):
             yield Mistake(name, f"{name} is missing; {situation.where('proxmox_api_host')} needs it")
+
+
+def _list_place(situation: Situation) -> tuple[str, ...]:
+    """List what says where a guest is: nothing has to, where the network tells it, or where nobody has to find it."""
+    if situation.variables.temp_ip_address == DHCP:
+        return ("temp_ip_address",)
+    if situation.lacks("temp_ip_address") and situation.variables.guest_connection == "console":
+        return ()
+    return ("temp_ip_address", "temp_gateway")
 
 
 def _check_one_way_in(situation: Situation) -> Iterator[Mistake]:

@@ -17,6 +17,7 @@ from goldsmith.definition.fields import (
     Directory,
     Disk,
     Fingerprints,
+    GuestConnection,
     Interface6,
     InterfaceOrDhcp,
     Location,
@@ -291,6 +292,14 @@ class Variables(BaseModel):
         "7d",
         otherwise="it is built again only when something that it is made of has changed, or with --refresh",
     )
+    guest_connection: GuestConnection = declare(
+        "How the build guest is entered. ssh: as root, over the network. console: through its console in Proxmox's "
+        "API, where no network leads from this machine to the guest; temp_ip_address may be missing then, and the "
+        "guest asks for an address by DHCP. With a token that needs Proxmox VE 9.1, with a password any version.",
+        "ssh or console",
+        "console",
+        default="ssh",
+    )
     share_downloads: Truth | None = declare(
         "Whether packages that the build guest's apt downloads over http are fetched through this machine, which keeps "
         "them for other builds.",
@@ -366,9 +375,10 @@ class Variables(BaseModel):
         default=300,
     )
     test_connection: TestConnection = declare(
-        "How tests enter their guests. ssh: as root, over the network. direct: by LXC's own way in, through the node, "
-        "for an image without sshd, or one whose network does not come up where it is tested.",
-        "ssh or direct",
+        "How tests enter their guests. ssh: as root, over the network. direct: by LXC's own way in, through a shell on "
+        "the node, for an image without sshd, or one whose network does not come up where it is tested. console: the "
+        "same through the API's console, where there is no shell on the node either.",
+        "ssh, direct or console",
         "direct",
         default="ssh",
     )

@@ -1,4 +1,4 @@
-"""The way to a guest: one SSH connection, opened here, that Ansible's own connections then run through.
+"""The way to a guest: one SSH connection, opened here, that Ansible's own connections then run through; or its console.
 
 The user's ssh configuration holds (a jump host, say); key, host key and user are the target's alone.
 """
@@ -9,10 +9,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldsmith.base.errors import ProvisionError
+from goldsmith.base.errors import ProgramFailed, ProvisionError
 from goldsmith.base.process import Argument, Completed, run
 from goldsmith.provision.processes import MARK
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import ConsoleTarget, Target
 
 CONNECT_TIMEOUT = 15
 UNREACHED = 255
@@ -40,6 +40,11 @@ class Access:
     control: Path
     mark: str
     """What our processes carry in their environment; see `processes`."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether what is run there is run as root."""
+        return self.target.user == "root"
 
     @property
     def trust(self) -> list[str]:
@@ -79,6 +84,31 @@ class Access:
         return done
 
 
+@dataclass(frozen=True)
+class ConsoleAccess:
+    """How the target is entered through its console, as root; see `pve.console`."""
+
+    target: ConsoleTarget
+    mark: str
+    """What our processes carry in their environment; see `processes`."""
+    is_root: bool = True
+
+    def run(self, script: str, *, timeout: float = 30.0) -> Completed:
+        """Run a shell script in the guest.
+
+        :raises ProvisionError: the guest cannot be entered.
+        """
+        shell, argv = self.target.shell, ["sh", "-c", script]
+        done = run(shell.get_way().wrap(argv), env={MARK: self.mark}, timeout=timeout, check=False)
+        if done.returncode == UNREACHED:
+            failed = shell.explain(argv, ProgramFailed(done.command, done.returncode, done.stderr))
+            raise ProvisionError(failed.message, hint="does it run?", detail=done.stderr.strip())
+        return done
+
+
+AnyAccess = Access | ConsoleAccess
+
+
 def explain_unreachable(target: Target, said: str) -> ProvisionError:
     """Return the error for a guest that cannot be reached; `said` is ssh's own output."""
     lines = [line for line in said.strip().splitlines() if line]
@@ -98,7 +128,7 @@ def explain_unreachable(target: Target, said: str) -> ProvisionError:
     )
 
 
-def find_python(access: Access) -> str:
+def find_python(access: AnyAccess) -> str:
     """Return the path of the guest's Python 3; empty where it has none. Leaves the shared connection open.
 
     :raises ProvisionError: the guest cannot be reached.
@@ -106,14 +136,14 @@ def find_python(access: Access) -> str:
     return access.run(FIND_PYTHON).stdout.strip()
 
 
-def ensure_python(access: Access) -> str:
+def ensure_python(access: AnyAccess) -> str:
     """Return the path of the guest's Python 3; install it where there is none, because Ansible's modules need it.
 
     :raises ProvisionError: the guest cannot be reached, or Python cannot be installed.
     """
     if found := find_python(access):
         return found
-    sudo = "" if access.target.user == "root" else "sudo -n "
+    sudo = "" if access.is_root else "sudo -n "
     done = access.run(f"{sudo}sh -c {shlex.quote(INSTALL_PYTHON)}", timeout=INSTALL_TIMEOUT)
     found = find_python(access)
     if done.returncode or not found:

@@ -18,7 +18,7 @@ from goldsmith.base.errors import PlaybookFailed, ProvisionError
 from goldsmith.base.events import Events, Notice
 from goldsmith.base.private import open_private_log
 from goldsmith.base.secrets import find_secrets, list_disguises
-from goldsmith.provision.access import USUAL_PYTHON, Access, ensure_python, find_python
+from goldsmith.provision.access import USUAL_PYTHON, AnyAccess, ensure_python, find_python
 from goldsmith.provision.play import Play, PlaybookOutcome
 from goldsmith.provision.processes import end_marked
 from goldsmith.provision.reading import Reader
@@ -32,7 +32,7 @@ from goldsmith.provision.workspace import (
     open_workspace,
     write_inventory,
 )
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import ConsoleTarget, Target
 
 LAUNCH = Path(__file__).with_name("launch.py")
 RUNNERS_OWN = (
@@ -54,11 +54,11 @@ class Run:
 
     play: Play
     workspace: Workspace
-    access: Access
+    access: AnyAccess
     strategy: Strategy
 
 
-def run_playbook(play: Play, target: Target, *, events: Events, log: Path) -> PlaybookOutcome:
+def run_playbook(play: Play, target: Target | ConsoleTarget, *, events: Events, log: Path) -> PlaybookOutcome:
     """Run the playbook on the target and on nothing else.
 
     The only host there is is the target; a play reaches it by `hosts: all`. Every task is an event as it begins and
@@ -74,7 +74,10 @@ def run_playbook(play: Play, target: Target, *, events: Events, log: Path) -> Pl
         file = stack.enter_context(open_private_log(log))
         workspace = stack.enter_context(open_workspace(play))
         stack.enter_context(_ending(workspace, target))
-        reader, run = Reader(events, file), Run(play, workspace, open_access(workspace, target), _choose(play, events))
+        reader, run = (
+            Reader(events, file),
+            Run(play, workspace, open_access(workspace, target), _choose(play, target, events)),
+        )
         code = _run_ansible(run, reader)
     _check(reader, code, play=play, target=target, log=log)
     return PlaybookOutcome(
@@ -86,11 +89,11 @@ def run_playbook(play: Play, target: Target, *, events: Events, log: Path) -> Pl
     )
 
 
-def _choose(play: Play, events: Events) -> Strategy:
+def _choose(play: Play, target: Target | ConsoleTarget, events: Events) -> Strategy:
     """Choose the strategy, and say what is not done as it was written."""
-    strategy = choose_strategy(play.strategy)
+    strategy = choose_strategy(play.strategy, with_console=isinstance(target, ConsoleTarget))
     if strategy.reason:
-        events.emit(Notice(message=strategy.reason, level="warning"))
+        events.emit(Notice(message=strategy.reason, level="warning" if strategy.is_fault else "info"))
     if ours := split_variables(play.variables)[1]:
         names = ", ".join(ours)
         events.emit(Notice(message=f"{names}: ignored, for goldsmith itself connects to the guest", level="warning"))
@@ -98,7 +101,7 @@ def _choose(play: Play, events: Events) -> Strategy:
 
 
 @contextmanager
-def _ending(workspace: Workspace, target: Target) -> Iterator[None]:
+def _ending(workspace: Workspace, target: Target | ConsoleTarget) -> Iterator[None]:
     """End what the block has left running: ssh's masters and whatever a task put into the background on this machine.
 
     :raises ProvisionError: something cannot be ended (a task became another user, say).
@@ -208,7 +211,7 @@ def _configure(run: Run) -> RunnerConfig:
     return config
 
 
-def _check(reader: Reader, code: int, *, play: Play, target: Target, log: Path) -> None:
+def _check(reader: Reader, code: int, *, play: Play, target: Target | ConsoleTarget, log: Path) -> None:
     """Raise what went wrong. Whether a failure counts (it may have been rescued) is for Ansible's own sums to say."""
     unreachable = [failure for failure in reader.unreachable if reader.count("dark", failure.host)]
     if code and unreachable:

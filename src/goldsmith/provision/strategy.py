@@ -25,6 +25,8 @@ class Strategy:
     name: str
     plugins: Path | None = None
     reason: str = ""
+    is_fault: bool = True
+    """Whether that is something to be mended."""
 
     @property
     def is_mitogen(self) -> bool:
@@ -32,10 +34,16 @@ class Strategy:
         return self.name.startswith("mitogen")
 
 
-def choose_strategy(wanted: str) -> Strategy:
-    """Return the wanted strategy where it can run, else `linear` with the reason."""
+def choose_strategy(wanted: str, *, with_console: bool = False) -> Strategy:
+    """Return the wanted strategy where it can run, else `linear` with the reason.
+
+    :param with_console: the guest is entered through its console, where mitogen, which goes by ssh, has no way.
+    """
     if not wanted.startswith("mitogen"):
         return Strategy(wanted)
+    if with_console:
+        why = "mitogen needs ssh, and the guest is entered through its console"
+        return Strategy(FALLBACK, reason=f"{why}: {FALLBACK} is used instead of {wanted}", is_fault=False)
     plugins, ansible = find_mitogen_plugins(), find_version("ansible-core")
     if plugins is None:
         return Strategy(FALLBACK, reason=f"mitogen is not installed: {FALLBACK} is used instead of {wanted}")

@@ -26,15 +26,18 @@ from typing import Any
 
 from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import build_environment
-from goldsmith.provision.access import Access
+from goldsmith.provision.access import Access, AnyAccess, ConsoleAccess
 from goldsmith.provision.mirror import place_playbook
 from goldsmith.provision.play import Play
 from goldsmith.provision.processes import MARK, end_marked
 from goldsmith.provision.strategy import Strategy
 from goldsmith.provision.variables import render_variables, split_variables
-from goldsmith.pve.target import Target
+from goldsmith.pve.target import ConsoleTarget, Target
 
 PREFIX = "goldsmith-play-"
+PLUGINS = Path(__file__).with_name("plugins") / "connection"
+CONSOLE = "goldsmith_console"
+"""The file there, and so the name of our connection plugin."""
 SOCKETS = "s"
 SOCKET_ROOM = 50
 """Longest path of a directory for sockets: theirs have at most 107 bytes (unix(7)), and ssh adds 17 in making one."""
@@ -111,7 +114,7 @@ def _end_deserted(root: Path) -> None:
     shutil.rmtree(sockets, ignore_errors=True)
 
 
-def write_inventory(workspace: Workspace, access: Access, *, interpreter: str, strategy: Strategy) -> None:
+def write_inventory(workspace: Workspace, access: AnyAccess, *, interpreter: str, strategy: Strategy) -> None:
     """Write the inventory of one guest.
 
     The interpreter is a variable of all hosts, so that group_vars may name another one; all else is the host's own,
@@ -127,8 +130,10 @@ def render_inventory(host: str, connection: Mapping[str, Any], variables: Mappin
     return json.dumps({"all": {"hosts": {host: dict(connection)}, "vars": dict(variables or {})}})
 
 
-def render_connection(access: Access, strategy: Strategy) -> dict[str, Any]:
+def render_connection(access: AnyAccess, strategy: Strategy) -> dict[str, Any]:
     """Return the host variables of how the guest is reached; each in all its spellings, of which the last would win."""
+    if isinstance(access, ConsoleAccess):
+        return _render_console(access)
     target = access.target
     sharing = [*access.sharing, "-o", f"ControlPath={access.control}"] if strategy.is_mitogen else access.sharing
     spellings: dict[tuple[str, ...], Any] = {
@@ -148,8 +153,21 @@ def render_connection(access: Access, strategy: Strategy) -> dict[str, Any]:
     return {name: value for names, value in spellings.items() for name in names}
 
 
-def open_access(workspace: Workspace, target: Target) -> Access:
+def _render_console(access: ConsoleAccess) -> dict[str, Any]:
+    """Return the host variables of a guest that is entered through its console, by a plugin of ours."""
+    address = access.target.address
+    return {
+        "ansible_connection": CONSOLE,
+        "ansible_goldsmith_socket": str(access.target.shell.socket),
+        "ansible_pipelining": True,
+        **({"ansible_host": address} if address else {}),
+    }
+
+
+def open_access(workspace: Workspace, target: Target | ConsoleTarget) -> AnyAccess:
     """Return the way to the target, its shared connection's socket in the workspace."""
+    if isinstance(target, ConsoleTarget):
+        return ConsoleAccess(target, workspace.mark)
     return Access(target, workspace.sockets / "guest", workspace.mark)
 
 
@@ -182,6 +200,8 @@ def build_ansible_environment(workspace: Workspace, play: Play, strategy: Strate
     if strategy.plugins is not None:
         environment["ANSIBLE_STRATEGY_PLUGINS"] = str(strategy.plugins)
     settings = read_ansible_cfg(config)
+    own = settings.get("connection_plugins", _search_default("connection"))
+    environment["ANSIBLE_CONNECTION_PLUGINS"] = f"{PLUGINS}:{own}"
     if "gathering" not in settings:
         environment["ANSIBLE_GATHERING"] = "smart"  # once, not once for each play
     if not {"roles_path", "ANSIBLE_ROLES_PATH"} & {*settings, *environment}:
@@ -189,6 +209,11 @@ def build_ansible_environment(workspace: Workspace, play: Play, strategy: Strate
     if not {"collections_path", "collections_paths", "ANSIBLE_COLLECTIONS_PATH"} & {*settings, *environment}:
         environment["ANSIBLE_COLLECTIONS_PATH"] = _search_path(play.project / "collections", "collections")
     return environment
+
+
+def _search_default(kind: str) -> str:
+    """Return where Ansible looks for plugins of a kind by default (its configuration's `DEFAULT_..._PLUGIN_PATH`)."""
+    return f"~/.ansible/plugins/{kind}:/usr/share/ansible/plugins/{kind}"
 
 
 def _fits(directory: Path) -> bool:

@@ -82,7 +82,7 @@ class PasswordAuth(AuthBase):
 
     def take(self, other: PasswordAuth) -> None:
         """Use the ticket that another one has, if it has one."""
-        self._ticket = other._ticket  # noqa: SLF001 - of its own kind
+        self._ticket = other._ticket
 
     def get_headers(self) -> dict[str, str]:
         """Return what says who we are, as headers. A ticket has letters that a cookie may not have (RFC 6265)."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from goldsmith.base.errors import ApiFailed, GuestError, GuestUnready, NotOurs
 from goldsmith.pve.answers import Entry, Upid, VmId, read_entries, read_upid
+from goldsmith.pve.console.invitation import Invitation
 from goldsmith.pve.containers import (
     ContainerConfig,
     ContainerSpec,
@@ -20,7 +21,6 @@ from goldsmith.pve.containers import (
     parse_snapshot,
     parse_status,
 )
-from goldsmith.pve.console.invitation import Invitation
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.properties import parse_tags
 from goldsmith.pve.tasks import FIRST_PAUSE, LONGEST_PAUSE, Tasks

@@ -1,4 +1,4 @@
-"""A guest that runs, and how it is entered: over SSH, which playbooks need, or directly through its node."""
+"""A guest that runs, and how it is entered: over SSH, directly through its node, or through its console in the API."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldsmith.pve.attach import AttachShell
+from goldsmith.pve.console.shell import ConsoleShell
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.ssh import SshAccess
 
@@ -49,4 +50,16 @@ class DirectTarget:
         return AttachShell(self.host, self.node, self.lxc_path, self.vmid)
 
 
-Enterable = Target | DirectTarget
+@dataclass(frozen=True)
+class ConsoleTarget:
+    """A container that is entered through its console in the API: no network leads there, nor a shell on its node."""
+
+    host: str
+    """Its name: in messages, and in a play."""
+    address: str
+    """The address that it was given, if any; nothing of ours connects to it."""
+    shell: ConsoleShell
+    """Root's shell in it."""
+
+
+Enterable = Target | DirectTarget | ConsoleTarget

@@ -1,4 +1,4 @@
-"""The guest under test, entered as root: over SSH, or directly through its node."""
+"""The guest under test, entered as root: over SSH, directly through its node, or through its console."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.ssh import open_ssh_shell
-from goldsmith.pve.target import DirectTarget, Enterable
+from goldsmith.pve.target import Enterable, Target
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def open_subject(subject: Enterable) -> Iterator[Shell]:
     :raises NodeUnreachable: nobody answers there.
     :raises ShellFailed: the host key is another, or our key is refused.
     """
-    if isinstance(subject, DirectTarget):
+    if not isinstance(subject, Target):
         yield subject.shell
         return
     with open_ssh_shell(subject.access) as shell:

@@ -24,7 +24,7 @@ from goldsmith.base.private import open_private_directory, write_private
 from goldsmith.base.process import run
 from goldsmith.base.secrets import Secret
 from goldsmith.definition.source import UnsafeText, VaultText
-from goldsmith.pve.target import DirectTarget, Enterable, Target
+from goldsmith.pve.target import ConsoleTarget, DirectTarget, Enterable, Target
 from goldsmith.verify.protocol import DIRECT, FILE_KEY
 from goldsmith.verify.tests import UserTests
 
@@ -32,7 +32,7 @@ PREFIX = "goldsmith-test-"
 SOCKET_ROOM = 80
 """Longest path of a socket: it has at most 107 bytes (unix(7)), and ssh adds 17 in making one."""
 NOBODY = "guest.invalid"
-"""The host of a run that only collects; RFC 2606 promises that there is none."""
+"""The host of a run that only collects, and of a guest without an address; RFC 2606 promises that there is none."""
 CONFIGURED = {
     "pytest.toml": "",
     ".pytest.toml": "",
@@ -58,12 +58,12 @@ class Workspace:
     @property
     def address(self) -> str:
         """The guest's address."""
-        return NOBODY if self.subject is None else self.subject.address
+        return (self.subject.address if self.subject is not None else "") or NOBODY
 
     @property
     def host(self) -> str:
         """The guest as testinfra's host specification."""
-        scheme = DIRECT if isinstance(self.subject, DirectTarget) else "ssh"
+        scheme = DIRECT if isinstance(self.subject, DirectTarget | ConsoleTarget) else "ssh"
         return f"{scheme}://{self.address}"
 
     @property
@@ -130,7 +130,7 @@ def _describe(workspace: Workspace, group: str | None) -> dict[str, Any]:
 
 def _describe_way(workspace: Workspace) -> dict[str, Any] | None:
     """Return how programs are started in a guest that is entered directly; None for one that is reached over SSH."""
-    if not isinstance(workspace.subject, DirectTarget):
+    if not isinstance(workspace.subject, DirectTarget | ConsoleTarget):
         return None
     way = workspace.subject.shell.get_way()
     password = _to_plain(way.first_input, "", workspace)

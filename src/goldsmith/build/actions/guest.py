@@ -10,12 +10,21 @@ from goldsmith.base.events import Notice
 from goldsmith.base.files import write_atomic
 from goldsmith.build.cache import guests as cache
 from goldsmith.build.context import Build
-from goldsmith.build.guest import TempGuest, learn_address, open_guest, run_script
+from goldsmith.build.guest import (
+    CONSOLE_HINT,
+    TempGuest,
+    await_readiness,
+    learn_address,
+    open_guest,
+    run_script,
+)
 from goldsmith.build.journal import get_tags, render_notes
 from goldsmith.build.steps import CreateGuest, NewGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
+from goldsmith.pve.console.shell import CMODE, ConsoleShell, open_console
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
+from goldsmith.pve.ssh import SshShell
 from goldsmith.pve.tasks import parse_upid
 
 CREATE_TIMEOUT = 900.0
@@ -79,6 +88,7 @@ def specify_guest(step: NewGuest, place: Place, build: Build) -> ContainerSpec:
         hostname=step.hostname,
         memory=MEMORY,
         features={"nesting": "1"},
+        cmode=CMODE if is_hidden(build) else "",
         tags=choose_tags(build),
         description=describe_guest(build),
     )
@@ -100,10 +110,29 @@ def describe_guest(build: Build) -> str:
 def start_guest(step: StartGuest, build: Build) -> str:
     """Start it, wait until it lets us in, and make it ready for the playbook."""
     build.site.node.tasks.run(lambda: build.site.node.guests.start(build.guest.vmid), build.hear("start"))
-    build.guest = learn_address(build.guest, build.site.node, step.timeout, build.events.pulse)
-    build.shell = build.undo.enter(open_guest(build.guest, step.timeout, build.events.pulse))
+    build.shell = _enter_console(step, build) if is_hidden(build) else _enter_over_ssh(step, build)
     run_script(build.shell, "prepare.sh")
-    return f"root@{build.guest.ip}"
+    return f"root@{build.guest.ip}" if build.guest.console is None else f"through its console on {build.site.node.name}"
+
+
+def is_hidden(build: Build) -> bool:
+    """Tell whether the guest is entered through its console, and by no network."""
+    return build.image.variables.guest_connection == "console"
+
+
+def _enter_over_ssh(step: StartGuest, build: Build) -> SshShell:
+    build.guest = learn_address(build.guest, build.site.node, step.timeout, build.events.pulse)
+    return build.undo.enter(open_guest(build.guest, step.timeout, build.events.pulse))
+
+
+def _enter_console(step: StartGuest, build: Build) -> ConsoleShell:
+    """Enter it through its console; of a guest that is started again, that is held already, and connected anew."""
+    site, guest = build.site, build.guest
+    if (shell := guest.console) is None:
+        shell = build.undo.enter(open_console(site.pve, site.node.name, guest.vmid, guest.hostname))
+        build.guest = replace(guest, console=shell)
+    await_readiness(shell, guest.vmid, step.timeout, CONSOLE_HINT, build.events.pulse)
+    return shell
 
 
 def stop_guest(_step: StopGuest, build: Build) -> str:
@@ -140,7 +169,9 @@ def unseal_guest(build: Build) -> None:
         tasks.wait(guests.rollback(vmid, UNSEALED))
         tasks.wait(guests.delete_snapshot(vmid, UNSEALED))
     tasks.wait(guests.start(vmid))
-    if has_snapshot:
+    if has_snapshot and build.guest.console is not None:
+        await_readiness(build.guest.console, vmid, KEPT_TIMEOUT, CONSOLE_HINT)
+    elif has_snapshot:
         with open_guest(build.guest, KEPT_TIMEOUT):
             pass
     else:
@@ -153,5 +184,6 @@ def keep_guest(build: Build) -> None:
     kept = build.journal.keep()
     guest = build.guest
     command = f"ssh -i {kept / 'id_ed25519'} -o UserKnownHostsFile={kept / 'known_hosts'} root@{guest.ip}"
-    build.events.emit(Notice(message=f"build guest {guest.vmid} is kept; enter it: {command}"))
+    way = command if not is_hidden(build) else "by its console in the web interface, which is a root shell"
+    build.events.emit(Notice(message=f"build guest {guest.vmid} is kept; enter it: {way}"))
     build.events.emit(Notice(message=f"remove it when you are done: goldsmith clean {build.journal.run_id}"))

@@ -12,6 +12,7 @@ from goldsmith.build.actions.export import remove_dump
 from goldsmith.build.actions.guest import (
     choose_tags,
     describe_guest,
+    is_hidden,
     make_guest,
     register_guest,
     specify_guest,
@@ -42,6 +43,7 @@ from goldsmith.build.steps import (
     StartGuest,
     StopGuest,
 )
+from goldsmith.pve.console.shell import CMODE
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Net, render_net, render_tags
 
@@ -64,8 +66,14 @@ def reuse_guest(step: ReuseGuest, build: Build) -> str:
     if step.snapshot not in names:
         raise GuestError(f"guest {step.vmid} has lost layer {step.layer}", hint="run the command again")
     cache.go_back(site, step.vmid, step.snapshot)
-    site.node.guests.set_config(step.vmid, {"net0": render_net(step.link.connect(place.vmid, place.address))})
+    net = step.link.connect(place.vmid, place.address)
+    site.node.guests.set_config(step.vmid, {"net0": render_net(net), **_choose_console(build)})
     return f"guest {place}"
+
+
+def _choose_console(build: Build) -> dict[str, str]:
+    """Return what lets the build in by the console, where it is to be entered so: it is read when that is opened."""
+    return {"cmode": CMODE} if is_hidden(build) else {}
 
 
 def _claim(vmid: int, build: Build) -> None:
@@ -107,7 +115,8 @@ def copy_guest(step: CopyGuest, build: Build) -> str:
     tasks.wait(upid, build.hear("copy"), timeout=COPY_TIMEOUT, stop_if_left=True)
     build.has_guest = True
     net = step.link.connect(place.vmid, place.address)
-    guests.set_config(place.vmid, {"net0": render_net(net), "tags": render_tags(choose_tags(build))})
+    tags = render_tags(choose_tags(build))
+    guests.set_config(place.vmid, {"net0": render_net(net), "tags": tags, **_choose_console(build)})
     _keep_beginning(step, build)
     return f"guest {place}"
 

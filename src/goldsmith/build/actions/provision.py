@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 
+from goldsmith.base.events import Notice
 from goldsmith.build.actions.guest import UNSEALED
 from goldsmith.build.context import Build
 from goldsmith.build.guest import read_architecture, read_os_release, read_packages, run_script
@@ -12,6 +13,7 @@ from goldsmith.build.steps import Provision, Seal
 from goldsmith.provision.downloads.sharing import is_near, open_sharing
 from goldsmith.provision.downloads.tally import Tally
 from goldsmith.provision.playbook import run_playbook
+from goldsmith.pve.ssh import SshShell
 
 
 def provision(step: Provision, build: Build) -> str:
@@ -28,6 +30,11 @@ def provision(step: Provision, build: Build) -> str:
 def _share_downloads(build: Build) -> AbstractContextManager[Tally]:
     """Share what the guest's apt downloads, where that is wanted: where nothing is said, with a guest that is near."""
     wanted = build.image.variables.share_downloads
+    if not isinstance(build.shell, SshShell):
+        if build.downloads is not None and wanted is not False:
+            told = "downloads of packages are not shared with other builds: that needs ssh to the guest"
+            build.events.emit(Notice(message=told))
+        return nullcontext(Tally())
     if build.downloads is None or not (is_near(build.guest.ip) if wanted is None else wanted):
         return nullcontext(Tally())
     return open_sharing(build.shell, build.downloads, build.events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 from goldsmith.base.errors import BootFailed, GoldsmithError, GuestUnready, NodeUnreachable, ShellFailed, TaskFailed
 from goldsmith.build.guest import TempGuest, learn_address
@@ -14,6 +15,7 @@ from goldsmith.build.trial.entrance import open_entrance
 from goldsmith.build.trial.evidence import read_evidence
 from goldsmith.build.trial.plan import MEMORY
 from goldsmith.pve.answers import Upid
+from goldsmith.pve.console.shell import CMODE, open_console
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
 from goldsmith.pve.shell import Shell
@@ -64,6 +66,7 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
         hostname=plan.hostname,
         memory=MEMORY,
         features={"nesting": "1"},
+        cmode=CMODE if plan.image.variables.test_connection == "console" else "",
         ssh_public_keys=(trial.key,),
         tags=get_tags(kind),
         pool=plan.image.variables.proxmox_pool or "",
@@ -90,12 +93,20 @@ def await_guest(trial: Trial, one: TrialGuest, start: Upid, since: float, stack:
     """
     try:
         trial.site.node.tasks.wait(start, trial.hear("start"))
-        one.guest = learn_address(one.guest, trial.site.node, BOOT_TIMEOUT)
+        one.guest = _prepare_entrance(trial, one.guest)
         shell = stack.enter_context(open_entrance(trial.plan.image, trial.site, one.guest, BOOT_TIMEOUT))
     except (TaskFailed, GuestUnready) as error:
         raise _explain(trial, one, error) from error
     one.ready_seconds = time.monotonic() - since
     return shell
+
+
+def _prepare_entrance(trial: Trial, guest: TempGuest) -> TempGuest:
+    """Return a guest that was started with what leads into it: its address, or its console, held until the trial ends."""
+    if trial.plan.image.variables.test_connection != "console":
+        return learn_address(guest, trial.site.node, BOOT_TIMEOUT)
+    site = trial.site
+    return replace(guest, console=trial.undo.enter(open_console(site.pve, site.node.name, guest.vmid, guest.hostname)))
 
 
 def settle_guest(trial: Trial, one: TrialGuest, shell: Shell) -> Settled:

@@ -202,6 +202,6 @@ def open_guest_of(subject: Subject, around: Surrounding) -> Iterator[TempGuest]:
             outcome.result = f"guest {one.guest.vmid}"
         with trial.events.step("boot", index=3, total=3) as outcome:
             await_guest(trial, one, start, since, stack)
-            is_direct = subject.image.variables.test_connection == "direct"
-            outcome.result = f"entered through {plan.node}" if is_direct else f"root@{one.guest.ip}"
+            way = subject.image.variables.test_connection
+            outcome.result = f"root@{one.guest.ip}" if way == "ssh" else f"entered through {plan.node}"
         yield one.guest

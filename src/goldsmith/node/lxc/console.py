@@ -145,7 +145,7 @@ def _open_terminal(node: Node, vmid: int) -> socket.socket:
         environment = {**module_environment(), "TERM": "xterm-256color"}
         argv = module_command("goldsmith.node.lxc.terminal", path, *command)
         start_detached(argv, log=runtime.folder / "terminal.log", env=environment)
-        _wait_for(lambda: path.exists(), PATIENCE)
+        _wait_for(path.exists, PATIENCE)
         if (found := _connect(path)) is None:
             raise ApiFault(f"unable to open the console of CT {vmid}")
         return found

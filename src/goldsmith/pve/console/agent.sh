@@ -1,7 +1,7 @@
 # Runs in the guest on the console's terminal, which is raw: makes many programs of one line of bytes (session.py).
 # To us:  LENGTH KIND ID [DATA]   each acknowledged by `+`; LENGTH is that of what follows it.
 #   a collect DATA (base64)  n begin a program, whose script was collected  i collected data is input  z input ends
-#   o, e one more piece of output, of complaints may come  k send signal DATA  r forget the program  p we are there
+#   o, e one more piece of output, of complaints may come  k send signal DATA  r forget the program  p we are there  q the end
 # From us: s ID begun   o, e ID LENGTH DATA   c ID CODE input was taken   x ID CODE ended   r ID forgotten   ! reason
 set -f
 umask 077
@@ -72,6 +72,7 @@ cat | {
       o | e) echo >"$d/$2/ack.$1" ;;
       k) kill -s "$3" -- "-$(cat "$d/$2/pid")" ;;
       p) : >"$d/alive" ;;
+      q) break ;;
       *) say "! it does not know $1"; break ;;
     esac
     say +

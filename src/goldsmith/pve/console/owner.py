@@ -94,7 +94,7 @@ class Owner:
                 task.cancel()
             await asyncio.gather(feeding, watching, return_exceptions=True)
             with suppress(GoldsmithError, TimeoutError):
-                await asyncio.shield(asyncio.wait_for(_end(session, program), END_PATIENCE))
+                await asyncio.wait_for(_end(session, program), END_PATIENCE)
 
     async def _get_session(self) -> Session:
         """Return the session, begun anew where it has ended.

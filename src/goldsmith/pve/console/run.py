@@ -13,9 +13,9 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
-import wire  # noqa: E402 - it lies beside this file, and the package's own imports take longer than all of this
+from goldsmith.pve.console import wire
 
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -39,6 +39,7 @@ KNOCK_PAUSE = 1.0
 """Seconds in which the shell answers, and between two attempts: one that is starting reads what was typed too early."""
 PROMPT_PAUSE = 0.1
 """Seconds of silence after which a prompt is there."""
+QUIT_PATIENCE = 1.0
 GRACE = 2.0
 """Seconds that output is waited for when the program has ended and a child of it holds the streams open."""
 SCRIPT = Path(__file__).with_name("agent.sh")
@@ -222,6 +223,8 @@ class Session:
         try:
             yield
         finally:
+            with suppress(ConsoleFailed, TimeoutError):
+                await asyncio.wait_for(self._say("q"), QUIT_PATIENCE)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -258,7 +261,7 @@ class Session:
         )
 
     async def _await_prompt(self) -> None:
-        """Let a shell that is starting say its prompt: it throws away what was typed before. One that waits is silent."""
+        """Let a shell that starts say its prompt: it throws away what was typed before. One that waits is silent."""
         patience = KNOCK_PAUSE
         with suppress(TimeoutError):
             while True:

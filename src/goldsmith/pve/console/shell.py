@@ -51,10 +51,9 @@ def find_token_fault(pve: Pve) -> str:
     """Return what to do where a token opens no console; empty where it does, or where no token is used."""
     if not pve.connection.token_id or (version := pve.version()) >= FIRST_FOR_TOKENS:
         return ""
-    return (
-        f"a token opens consoles since Proxmox VE {FIRST_FOR_TOKENS.major}.{FIRST_FOR_TOKENS.minor}, this is {version}: "
-        "log in with a password (proxmox_api_user, proxmox_api_password)"
-    )
+    since = f"{FIRST_FOR_TOKENS.major}.{FIRST_FOR_TOKENS.minor}"
+    way = "log in with a password (proxmox_api_user, proxmox_api_password)"
+    return f"a token opens consoles since Proxmox VE {since}, this is {version}: {way}"
 
 
 @contextmanager
