@@ -26,10 +26,13 @@ from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
 from goldsmith.pve.ssh import SshShell
 from goldsmith.pve.tasks import parse_upid
+from goldsmith.verify.settle import wait_settled
 
 CREATE_TIMEOUT = 900.0
 SHUTDOWN_TIMEOUT = 60
 KEPT_TIMEOUT = 60.0
+NETWORK_PATIENCE = 30.0
+"""Seconds in which a guest that is entered before its network is up may bring it up; some have none."""
 UNSEALED = "unsealed"
 """The snapshot that a kept guest goes back to."""
 MEMORY = 2048
@@ -132,6 +135,7 @@ def _enter_console(step: StartGuest, build: Build) -> ConsoleShell:
         shell = build.undo.enter(open_console(site.pve, site.node.name, guest.vmid, guest.hostname))
         build.guest = replace(guest, console=shell)
     await_readiness(shell, guest.vmid, step.timeout, CONSOLE_HINT, build.events.pulse)
+    wait_settled(shell, timeout=NETWORK_PATIENCE)
     return shell
 
 

@@ -102,7 +102,7 @@ def await_guest(trial: Trial, one: TrialGuest, start: Upid, since: float, stack:
 
 
 def _prepare_entrance(trial: Trial, guest: TempGuest) -> TempGuest:
-    """Return a guest that was started with what leads into it: its address, or its console, held until the trial ends."""
+    """Return a guest with what leads into it once it was started: its address, or its console, held from now on."""
     if trial.plan.image.variables.test_connection != "console":
         return learn_address(guest, trial.site.node, BOOT_TIMEOUT)
     site = trial.site

@@ -93,6 +93,7 @@ def run_console(task: Task, node: Node, vmid: int, port: int, user: str) -> None
     task.log(f"starting lxc termproxy {task.upid}")
     with closing(_accept(port)) as client:
         client.settimeout(PATIENCE)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         rest = _check_ticket(client, node, vmid, port, user)
         client.sendall(b"OK")
         with closing(_open_terminal(node, vmid)) as terminal:

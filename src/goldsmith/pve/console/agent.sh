@@ -1,7 +1,8 @@
 # Runs in the guest on the console's terminal, which is raw: makes many programs of one line of bytes (session.py).
-# To us:  LENGTH KIND ID [DATA]   each acknowledged by `+`; LENGTH is that of what follows it.
-#   a collect DATA (base64)  n begin a program, whose script was collected  i collected data is input  z input ends
-#   o, e one more piece of output, of complaints may come  k send signal DATA  r forget the program  p we are there  q the end
+# To us:  LENGTH KIND ID [DATA]   LENGTH is that of what follows it.
+#   a collect DATA bytes of base64, which follow the line  n begin a program, whose script was collected  i collected data is input  z input ends
+#   k all so far is to be acknowledged by `+`
+#   o, e one more piece of output, of complaints may come  s send signal DATA  r forget the program  p we are there  q the end
 # From us: s ID begun   o, e ID LENGTH DATA   c ID CODE input was taken   x ID CODE ended   r ID forgotten   ! reason
 set -f
 umask 077
@@ -12,6 +13,8 @@ trap : HUP
 d=$(mktemp -d /run/goldsmith.XXXXXX || mktemp -d) && mkfifo "$d/turn" && exec 3<>"$d/turn" || exit
 echo >&3
 if [ "$(echo | base64 -w 0)" = Cg== ]; then enc() { base64 -w 0; }; else enc() { base64 | tr -d '\n'; }; fi
+if dd if=/dev/null iflag=fullblock count=0; then take() { dd bs="$1" count=1 iflag=fullblock; }
+else take() { dd bs=1 count="$1"; }; fi
 say() { read -r _ <&3; printf '%s\n' "$*"; echo >&3; }
 pump() {
   while read -r _ <&4; do
@@ -24,6 +27,8 @@ pump() {
 keep() {
   p=$d/$1
   exec 6<>"$p/ctl" 7<>"$p/ack.o" 8<>"$p/ack.e" </dev/null
+  base64 -d <"$d/x$1" >"$p/cmd"
+  : >"$d/x$1"
   for _ in @CREDITS@; do echo >&7; echo >&8; done
   pump o "$1" 4<&7 <"$p/out" &
   pump e "$1" 4<&8 <"$p/err" &
@@ -37,12 +42,12 @@ keep() {
   exec 5>"$p/in"
   while read -r what <&6; do
     case $what in
-      i) base64 -d <"$p/data" >&5; say "c $1 $?" ;;
+      i) base64 -d <"$d/x$1" >&5; n=$?; : >"$d/x$1"; say "c $1 $n" ;;
       z) exec 5>&- ;;
       r) break ;;
     esac
   done
-  rm -rf "$p"
+  rm -rf "$p" "$d/x$1"
   echo >&7
   echo >&8
   say "r $1"
@@ -64,18 +69,17 @@ cat | {
     [ "${#line}" = "$length" ] || { say "! ${#line} characters came instead of $length"; break; }
     set -- $line
     case $1 in
-      a) eval "x$2=\$x$2\$3" ;;
+      a) take "$3" >>"$d/x$2" ;;
       n) p=$d/$2; mkdir "$p" && mkfifo "$p/in" "$p/out" "$p/err" "$p/ctl" "$p/ack.o" "$p/ack.e"
-         eval "printf %s \"\$x$2\"; unset x$2" | base64 -d >"$p/cmd"; unset "x$2"; keep "$2" & ;;
-      i) eval "printf %s \"\$x$2\"" >"$d/$2/data"; unset "x$2"; echo i >"$d/$2/ctl" ;;
-      z | r) [ $1 = r ] && kill -s KILL -- "-$(cat "$d/$2/pid")"; echo $1 >"$d/$2/ctl" ;;
+         keep "$2" & ;;
+      i | z | r) [ $1 = r ] && kill -s KILL -- "-$(cat "$d/$2/pid")"; echo $1 >"$d/$2/ctl" ;;
       o | e) echo >"$d/$2/ack.$1" ;;
-      k) kill -s "$3" -- "-$(cat "$d/$2/pid")" ;;
+      s) kill -s "$3" -- "-$(cat "$d/$2/pid")" ;;
       p) : >"$d/alive" ;;
       q) break ;;
+      k) say + ;;
       *) say "! it does not know $1"; break ;;
     esac
-    say +
   done
   fini
 }

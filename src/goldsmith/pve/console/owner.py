@@ -21,7 +21,7 @@ from goldsmith.base.private import open_private_directory
 from goldsmith.pve.attach import ENVIRONMENT
 from goldsmith.pve.console import wire
 from goldsmith.pve.console.invitation import Invitation
-from goldsmith.pve.console.session import GRACE, PIECE, Program, Session
+from goldsmith.pve.console.session import GRACE, PIECE, Program, Session, TerminalEnded
 from goldsmith.pve.console.terminal import open_terminal
 
 PREFIX = "goldsmith-console-"
@@ -30,6 +30,8 @@ PAUSE = 0.3
 """Seconds between two attempts to enter: the guest may only be starting."""
 END_PATIENCE = 5.0
 BACKLOG = 64
+PARTING = 0.1
+"""Seconds in which asyncio closes TLS connections, of which it does not tell the end (aiohttp, "Graceful Shutdown")."""
 
 
 def render_script(argv: list[str]) -> str:
@@ -60,6 +62,7 @@ class Owner:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
             await self._stack.aclose()
+            await asyncio.sleep(PARTING)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -105,14 +108,24 @@ class Owner:
             if self._session is None or self._session.fault is not None:
                 self._session = None
                 await self._stack.aclose()
-                await asyncio.sleep(max(0.0, self._failed_at + PAUSE - asyncio.get_running_loop().time()))
                 try:
-                    self._session = await self._open_session()
-                except BaseException:
-                    self._failed_at = asyncio.get_running_loop().time()
-                    await self._stack.aclose()
-                    raise
+                    self._session = await self._try_session()
+                except TerminalEnded:
+                    self._session = await self._try_session()
             return self._session
+
+    async def _try_session(self) -> Session:
+        """Begin a session, some time after the last attempt that failed.
+
+        :raises TerminalEnded: an agent, of which nobody is left, has gone with its terminal; a new one can be had.
+        """
+        await asyncio.sleep(max(0.0, self._failed_at + PAUSE - asyncio.get_running_loop().time()))
+        try:
+            return await self._open_session()
+        except BaseException:
+            self._failed_at = asyncio.get_running_loop().time()
+            await self._stack.aclose()
+            raise
 
     async def _open_session(self) -> Session:
         invitation = await asyncio.get_running_loop().run_in_executor(None, self._invite)

@@ -1,9 +1,11 @@
 """Many programs on one terminal: finds the shell there, puts agent.sh in its place, and speaks with it in lines.
 
-A terminal is a narrow place. Proxmox's chain (pveproxy, termproxy, dtach, lxc-attach) and the guest's own terminal have
-a few kilobytes between them, and dtach stops reading what comes back while it cannot write: so no more than `WINDOW`
-bytes are under way at a time, each line of which the agent acknowledges. Output comes in pieces that are asked for, so
-that neither side keeps what nobody takes. Lines tell their length: bytes that somebody else types are noticed.
+A terminal is a narrow place. Of Proxmox's chain (pveproxy, termproxy, dtach, lxc-attach) dtach stops reading what
+comes back while it cannot write, which it can as long as a terminal has room: 4096 bytes, and 8192 before it (Linux,
+n_tty and pty). And termproxy, which reads 4096 bytes at a time, loses its place where a message begins at the end of
+them. So one message of about `MESSAGE` bytes is under way at a time, which the agent acknowledges. Output comes in
+pieces that are asked for: neither side keeps what nobody takes. Lines tell their length: what somebody else types is
+noticed.
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ import base64
 import binascii
 import re
 import secrets
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from goldsmith.base.errors import ConsoleFailed
 from goldsmith.pve.console.terminal import Terminal
 
-WINDOW = 4000
-"""Bytes under way: what a terminal holds (N_TTY, 4096), and what termproxy reads at once."""
-LINE = 1900
-"""Characters of data in a line, so that two are under way."""
+MESSAGE = 8000
+"""Bytes."""
+ACKNOWLEDGE = b"1 k\n"
+LINE = 7900
+"""Characters of data in a line."""
 PIECE = 32 << 10
 """Bytes of output at a time, and of input."""
 CREDITS = 2
@@ -44,6 +47,10 @@ GRACE = 2.0
 """Seconds that output is waited for when the program has ended and a child of it holds the streams open."""
 SCRIPT = Path(__file__).with_name("agent.sh")
 LOST = "the connection to the console has ended"
+
+
+class TerminalEnded(ConsoleFailed):
+    """Nothing comes any more."""
 
 
 def render_agent() -> str:
@@ -90,8 +97,10 @@ class Session:
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._buffer = bytearray()
-        self._under_way: deque[int] = deque()
-        self._room = asyncio.Condition()
+        self._waiting: list[bytes] = []
+        self._under_way = False
+        """Whether a message has not been acknowledged."""
+        self._change = asyncio.Condition()
         self._programs: dict[int, Program] = {}
         self._last = 0
         self.fault: ConsoleFailed | None = None
@@ -110,6 +119,7 @@ class Session:
 
     async def give_input(self, program: Program, data: bytes) -> None:
         """Give a program at most `PIECE` bytes, and wait until it has taken them. One that reads no more loses them."""
+        await program.begun.wait()
         if program.reads and program.code is None:
             program.taken.clear()
             await self._collect(program, data)
@@ -130,7 +140,7 @@ class Session:
         """Send a signal to a program and its children, once it has begun."""
         await program.begun.wait()
         if program.code is None and re.fullmatch(r"[A-Z0-9]{2,9}", name):
-            await self._say(f"k {program.number} {name}")
+            await self._say(f"s {program.number} {name}")
 
     async def forget(self, program: Program) -> None:
         """End what still runs of a program, and remove what belongs to it."""
@@ -163,8 +173,8 @@ class Session:
             program.taken.set()
             program.forgotten.set()
             program.events.put_nowait((b"!", b""))
-        async with self._room:
-            self._room.notify_all()
+        async with self._change:
+            self._change.notify_all()
 
     def _check(self) -> None:
         if self.fault is not None:
@@ -173,19 +183,29 @@ class Session:
     async def _collect(self, program: Program, data: bytes) -> None:
         encoded = base64.b64encode(data).decode()
         for start in range(0, len(encoded), LINE):
-            await self._say(f"a {program.number} {encoded[start : start + LINE]}")
+            piece = encoded[start : start + LINE]
+            await self._say(f"a {program.number} {len(piece)}", piece)
 
-    async def _say(self, text: str) -> None:
-        """Send a line as soon as there is room for it."""
-        await self._send(f"{len(text)} {text}\n".encode())
-
-    async def _send(self, line: bytes) -> None:
-        async with self._room:
-            size = len(line) + 8  # termproxy's own header
-            await self._room.wait_for(lambda: self.fault is not None or sum(self._under_way) + size <= WINDOW)
+    async def _say(self, text: str, data: str = "") -> None:
+        """Have a line sent, and data right after it, as soon as the message that it goes into has room for both."""
+        line = f"{len(text)} {text}\n{data}".encode()
+        async with self._change:
+            await self._change.wait_for(lambda: self.fault or sum(map(len, self._waiting)) + len(line) <= MESSAGE)
             self._check()
-            self._under_way.append(size)
-        await self._terminal.write(line)
+            self._waiting.append(line)
+            self._change.notify_all()
+
+    async def send(self) -> None:
+        """Send what waits, whenever all that was sent before has been acknowledged."""
+        with suppress(ConsoleFailed):
+            while True:
+                async with self._change:
+                    await self._change.wait_for(lambda: self.fault or (self._waiting and not self._under_way))
+                    self._check()
+                    lines, self._waiting = self._waiting, []
+                    self._under_way = True
+                    self._change.notify_all()
+                await self._terminal.write(b"".join([*lines, ACKNOWLEDGE]))
 
     async def _read_line(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0:
@@ -197,17 +217,16 @@ class Session:
     async def _read_more(self) -> None:
         data = await self._terminal.read()
         if not data:
-            raise ConsoleFailed(LOST, hint="does the guest still run?")
+            raise TerminalEnded(LOST, hint="does the guest still run?")
         self._buffer += data
 
     async def _hear(self, words: list[str]) -> None:
         """Do as a line says."""
         match words:
             case ["+"]:
-                async with self._room:
-                    if self._under_way:
-                        self._under_way.popleft()
-                    self._room.notify_all()
+                async with self._change:
+                    self._under_way = False
+                    self._change.notify_all()
             case ["!", *said]:
                 raise _garbled(" ".join(said))
             case [kind, number, *rest] if number.isdigit():
@@ -216,10 +235,13 @@ class Session:
             case _:
                 raise _garbled(f"it said {' '.join(words)[:60]!r}")
 
+    def _list_work(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        return (self.serve(), self.send(), self.keep_alive(), self._terminal.keep_alive())
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve it while the block runs."""
-        tasks = [asyncio.create_task(work) for work in (self.serve(), self.keep_alive(), self._terminal.keep_alive())]
+        tasks = [asyncio.create_task(work) for work in self._list_work()]
         try:
             yield
         finally:
@@ -239,12 +261,10 @@ class Session:
         await self._find_shell(mark)
         encoded = base64.b64encode(render_agent().encode()).decode()
         for start in range(0, len(encoded), LINE):
-            await self._send(encoded[start : start + LINE].encode() + b"\n")
+            await self._terminal.write(encoded[start : start + LINE].encode() + b"\n")
             await self._expect("+")
-            self._under_way.clear()
-        await self._send(b".\n")
+        await self._terminal.write(b".\n")
         await self._expect("ready")
-        self._under_way.clear()
 
     async def _find_shell(self, mark: str) -> None:
         deadline = asyncio.get_running_loop().time() + SHELL_PATIENCE

@@ -2,7 +2,7 @@
 
 The protocol is that of Proxmox's xterm.js (pve-xtermjs, termproxy): first `USER:TICKET`, which is answered `OK`, then
 `0:LENGTH:DATA`, `1:COLUMNS:ROWS:` and `2` go there, and bytes come back. pveproxy takes whole frames of at most 128 KiB
-only, and termproxy may lose its place where its buffer of 4096 bytes ends within a header: see `session.WINDOW`.
+only, and termproxy may lose its place where its buffer of 4096 bytes ends within a header: see `session`.
 """
 
 from __future__ import annotations

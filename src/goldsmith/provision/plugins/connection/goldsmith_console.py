@@ -1,4 +1,4 @@
-"""Ansible's connection to a guest through its console, which goldsmith holds (`pve.console`). Loaded by Ansible alone."""
+"""Ansible's connection to a guest through its console, which goldsmith holds (`pve.console`). Ansible loads it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ options:
     vars:
       - name: ansible_goldsmith_socket
 extends_documentation_fragment:
-  - connection_pipeline
+  - connection_pipelining
 """
 PUT = "umask 077; cat > {path} && sha256sum < {path}"
 FETCH = "cat < {path} && sha256sum < {path} >&2"
