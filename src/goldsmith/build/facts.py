@@ -8,11 +8,12 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from goldsmith.base.errors import PveError
+from goldsmith.base.errors import ConsoleFailed, PveError
 from goldsmith.build.base import is_version
 from goldsmith.build.guest import has_answer
 from goldsmith.pve.absent import AbsentShell, refuse
 from goldsmith.pve.client import NodeApi, Pve
+from goldsmith.pve.console.shell import find_token_fault
 from goldsmith.pve.guests import Guest
 from goldsmith.pve.shell import Shell
 from goldsmith.pve.storage import Storage
@@ -88,6 +89,17 @@ class Site:
         connection = self.pve.connection
         where = self.identity or f"{connection.host}:{connection.port}"
         return f"{render_site_prefix(self.kind, where)}{self.node.name}"
+
+
+def check_consoles(site: Site) -> None:
+    """Check that guests' consoles can be opened with what we log in with, before a guest is made for nothing.
+
+    The embedded node lets tokens in, whatever version it speaks like.
+
+    :raises ConsoleFailed: a token does not do on a Proxmox before 9.1.
+    """
+    if site.kind == "proxmox" and (fault := find_token_fault(site.pve)):
+        raise ConsoleFailed("guests cannot be entered through their consoles", hint=fault)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ from goldsmith.build.carry import Volid
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import ensure_build_key, ensure_credentials, has_credentials
 from goldsmith.build.delivery import Delivery
-from goldsmith.build.facts import Site, note_answering, read_facts
+from goldsmith.build.facts import Site, check_consoles, note_answering, read_facts
 from goldsmith.build.journal import open_journal
 from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
 from goldsmith.build.play import read_stages
@@ -139,6 +139,8 @@ def look_and_plan(
 
     :raises NotOurs, DefinitionError, PveError: it cannot work.
     """
+    if image.variables.guest_connection == "console":
+        check_consoles(site)
     guests, key = site.pve.list_guests(), ensure_build_key(state)
     layering = read_layering(image, site, stages, key, state=state, refresh=wishes.refresh, guests=guests)
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image, guests)

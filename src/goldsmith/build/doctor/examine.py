@@ -13,7 +13,14 @@ from goldsmith.build.base import is_version
 from goldsmith.build.delivery import Delivery, Way
 from goldsmith.build.doctor.needs import Need, Work, list_needs
 from goldsmith.build.doctor.role import render_commands
-from goldsmith.build.facts import Site, choose_dump_storage, find_base_storage, note_answering, read_guest_facts
+from goldsmith.build.facts import (
+    Site,
+    check_consoles,
+    choose_dump_storage,
+    find_base_storage,
+    note_answering,
+    read_guest_facts,
+)
 from goldsmith.build.plan import choose_disk
 from goldsmith.definition.image import Image
 from goldsmith.pve.client import PveVersion, parse_version
@@ -63,6 +70,7 @@ class Examination:
             bridge=variables.temp_bridge or self.site.bridge,
             publish=tuple(dict.fromkeys(word.rpartition(":")[2] for word in variables.publish)),
             pool=variables.proxmox_pool or "",
+            console="console" in (variables.guest_connection, variables.test_connection),
         )
 
     def _choose_dump_storage(self) -> str:
@@ -218,6 +226,13 @@ def check_base_image(examination: Examination) -> Iterator[Finding]:
         yield Finding("base image", "error", f"neither {storage} nor the appliance index has {base}", hint)
 
 
+def check_console(examination: Examination) -> Iterator[Finding]:
+    """Look whether guests can be entered through their consoles, where the image wants that."""
+    if examination.work.console:
+        check_consoles(examination.site)
+        yield Finding("console", "ok", f"{examination.site.pve.user} may open consoles")
+
+
 def check_shell(examination: Examination) -> Iterator[Finding]:
     """Open the shell on the node, as root; where there is to be none, say how it is done without."""
     if not examination.site.has_shell:
@@ -244,5 +259,6 @@ CHECKS: tuple[Check, ...] = (
     check_bridge,
     check_address,
     check_base_image,
+    check_console,
     check_shell,
 )

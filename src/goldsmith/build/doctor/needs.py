@@ -38,6 +38,8 @@ class Work:
     """Storages that versions are published to."""
     pool: str = ""
     """The pool that temporary guests are put into."""
+    console: bool = False
+    """Whether guests are entered through their consoles."""
 
 
 GUEST = (
@@ -76,6 +78,8 @@ def _list_all(work: Work, version: PveVersion) -> Iterator[Need]:
     guests = f"/pool/{work.pool}" if work.pool else f"/vms/{work.vmids.start}"
     builds = bool(work.dump_storage)
     yield Need(guests, GUEST if builds else tuple(p for p in GUEST if p not in ONLY_BUILDS), "temporary guests")
+    if work.console:
+        yield Need(guests, ("VM.Console",), "entering them through their consoles")
     yield Need(f"/storage/{work.disk_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "their disks")
     yield Need(
         f"/storage/{work.template_storage}",

@@ -12,7 +12,7 @@ from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.errors import GoldsmithError, Interrupted
 from goldsmith.base.events import Events, Notice
 from goldsmith.build.credentials import ensure_credentials
-from goldsmith.build.facts import Site, note_answering, read_guest_facts
+from goldsmith.build.facts import Site, check_consoles, note_answering, read_guest_facts
 from goldsmith.build.guest import TempGuest
 from goldsmith.build.journal import Kind, open_journal
 from goldsmith.build.plan import NOTHING_RESERVED
@@ -166,6 +166,8 @@ def prepare_trial(subject: Subject, around: Surrounding, *, at_once: int) -> Tri
     """
     image, site = subject.image, subject.site
     sweep_orphans(site, around.state, around.events.about(str(subject.version)))
+    if image.variables.test_connection == "console":
+        check_consoles(site)
     facts = note_answering(read_guest_facts(site), image.fixed_address)
     return plan_trial(image, subject.version, facts, subject.groups, at_once=at_once, reserved=around.reserved)
 

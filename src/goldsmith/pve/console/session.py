@@ -66,11 +66,13 @@ def render_agent() -> str:
 def render_loader(mark: str) -> str:
     """Return what is typed at a shell's prompt: the shell becomes ours, says a mark, and takes the agent by lines.
 
+    It is not to remember that in a file of the guest's, which would become part of an image.
+
     The mark is typed in two halves: what a terminal echoes is no answer.
     """
     half = len(mark) // 2
     return (
-        f' exec sh -c \'stty raw -echo; printf "%s%s\\n" {mark[:half]} {mark[half:]}; s=; '
+        f' unset HISTFILE; exec sh -c \'stty raw -echo; printf "%s%s\\n" {mark[:half]} {mark[half:]}; s=; '
         'while read -r l && [ "$l" != . ]; do s=$s$l; echo +; done; '
         'eval "$(printf %s "$s" | base64 -d)"\'\n'
     )
