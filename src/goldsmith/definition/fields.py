@@ -192,9 +192,11 @@ def read_packages(value: Any) -> tuple[str, ...]:
 def one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
     """Return what accepts one of some words (for `Annotated`)."""
 
+    wanted = f"{', '.join(words[:-1])} or {words[-1]}"
+
     def check(value: Any) -> str:
         if value not in words:
-            raise ValueError(f"is {repr(value) if isinstance(value, str) else _kind(value)}, not {' or '.join(words)}")
+            raise ValueError(f"is {repr(value) if isinstance(value, str) else _kind(value)}, not {wanted}")
         return str(value)
 
     return BeforeValidator(check), WithJsonSchema({"type": "string", "enum": list(words)})

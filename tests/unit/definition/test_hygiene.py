@@ -35,7 +35,7 @@ def test_tests_may_enter_their_guests_directly(place: Place) -> None:
     place.write("test_connection: direct\n")
     assert place.load().variables.test_connection == "direct"
     forms = json.loads(render_json_schema())["properties"]["test_connection"]["anyOf"]
-    assert forms[0] == {"type": "string", "enum": ["ssh", "direct"]}
+    assert forms[0] == {"type": "string", "enum": ["ssh", "direct", "console"]}
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_tests_may_enter_their_guests_directly(place: Place) -> None:
         ("hygiene_limits: {time-to-ready: true}", "the limit for 'time-to-ready' is not a number of seconds"),
         ("test_timeout: 0", "0 is too small"),
         ("test_timeout: soon", "not a whole number"),
-        ("test_connection: telnet", "is 'telnet', not ssh or direct"),
-        ("test_connection: yes", "is a truth value, not ssh or direct"),
+        ("test_connection: telnet", "is 'telnet', not ssh, direct or console"),
+        ("test_connection: yes", "is a truth value, not ssh, direct or console"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_line(place: Place, written: str, said: str) -> None:

@@ -9,7 +9,6 @@ umask 077
 exec 2>/dev/null
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-trap : HUP
 d=$(mktemp -d /run/goldsmith.XXXXXX || mktemp -d) && mkfifo "$d/turn" && exec 3<>"$d/turn" || exit
 echo >&3
 if [ "$(echo | base64 -w 0)" = Cg== ]; then enc() { base64 -w 0; }; else enc() { base64 | tr -d '\n'; }; fi
@@ -65,6 +64,7 @@ fini() {
 : >"$d/alive"
 say ready
 cat | {
+  trap : HUP
   while read -r length line; do
     [ "${#line}" = "$length" ] || { say "! ${#line} characters came instead of $length"; break; }
     set -- $line

@@ -42,7 +42,7 @@ KNOCK_PAUSE = 1.0
 """Seconds in which the shell answers, and between two attempts: one that is starting reads what was typed too early."""
 PROMPT_PAUSE = 0.1
 """Seconds of silence after which a prompt is there."""
-QUIT_PATIENCE = 1.0
+QUIT_PATIENCE = 3.0
 GRACE = 2.0
 """Seconds that output is waited for when the program has ended and a child of it holds the streams open."""
 SCRIPT = Path(__file__).with_name("agent.sh")
@@ -248,11 +248,17 @@ class Session:
             yield
         finally:
             with suppress(ConsoleFailed, TimeoutError):
-                await asyncio.wait_for(self._say("q"), QUIT_PATIENCE)
+                await asyncio.wait_for(self._quit(), QUIT_PATIENCE)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.end(ConsoleFailed(LOST))
+
+    async def _quit(self) -> None:
+        """Say goodbye, and wait until the agent has ended what runs, and itself."""
+        await self._say("q")
+        async with self._change:
+            await self._change.wait_for(lambda: self.fault)
 
     async def take_over(self) -> None:
         """Find the shell on the terminal, and put the agent in its place.
