@@ -11,11 +11,8 @@ import pytest
 from goldsmith.base.events import Event, Notice, StepFinished, StepStarted
 from goldsmith.build import guest as ssh_ways
 from goldsmith.build.cache import guests as cache
-from goldsmith.build.trial.entrance import choose_target, render_entry
-from goldsmith.build.trial.run import open_guest_of
 from goldsmith.provision.downloads.store import Store
 from goldsmith.pve.properties import render_net
-from goldsmith.pve.target import ConsoleTarget
 from goldsmith.verify.outcome import State
 from tests.lxc.guests import RunningNode
 from tests.lxc.images import Workshop, open_site
@@ -131,14 +128,3 @@ def test_the_next_build_goes_on_from_the_layer_that_was_kept(workshop: Workshop)
     assert "layer base" not in begun
     assert [guest for guest in workshop.site.pve.list_guests() if cache.TAGS[1] not in guest.tags] == []
     assert workshop.find_leftovers() == []
-
-
-def test_a_person_gets_into_a_throw_away_guest(workshop: Workshop) -> None:
-    trials = Trials(workshop)
-    (version,) = trials.repository.list_versions()[-1:]
-    subject = trials.subject(version)
-    with open_guest_of(subject, trials.around()) as guest:
-        target = choose_target(subject.image, subject.site, guest)
-        assert isinstance(target, ConsoleTarget)
-        assert render_entry(target, ["true"], terminal=False)[-3:] == ["sh", "-c", "true"]
-        assert target.shell.run(["hostname"]).stdout == "lxc-test\n"

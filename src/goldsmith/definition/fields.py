@@ -191,7 +191,6 @@ def read_packages(value: Any) -> tuple[str, ...]:
 
 def one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
     """Return what accepts one of some words (for `Annotated`)."""
-
     wanted = f"{', '.join(words[:-1])} or {words[-1]}"
 
     def check(value: Any) -> str:

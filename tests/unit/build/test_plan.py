@@ -32,12 +32,14 @@ from goldsmith.build.steps import (
     RemoveGuest,
     RestoreGuest,
     ReuseGuest,
+    StartGuest,
     StoreVersion,
 )
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import POOL
 from goldsmith.provision.play import Play
 from goldsmith.provision.stages import Stage
+from goldsmith.pve.properties import render_net
 from tests.unit.build.making import make_facts, make_image
 from tests.unit.build.making import plan as plan_one
 
@@ -144,6 +146,21 @@ def test_elsewhere_an_image_must_say_where_its_guest_goes() -> None:
     with pytest.raises(DefinitionError) as caught:
         plan_one(make_image(), make_facts(kind="proxmox", network=None))
     assert "temp_ip_address is missing" in caught.value.detail
+
+
+def test_through_the_console_it_need_not_and_the_plan_says_the_way_and_why() -> None:
+    facts = make_facts(kind="proxmox", network=None)
+    steps = plan_one(make_image(guest_connection="console"), facts).steps
+    create, start = find(steps, CreateGuest), find(steps, StartGuest)
+    assert (create.places[0].address, create.link.gateway) == (None, None)
+    assert "ip=dhcp" in render_net(create.link.connect(900, None))
+    assert start.title == "start, wait for its console"
+    assert start.reason == "guest_connection: console; through the API, whether or not a network leads there"
+
+
+def test_on_the_embedded_node_it_has_its_address_all_the_same() -> None:
+    image = make_image(guest_connection="console")
+    assert find(plan_one(image, make_facts()).steps, CreateGuest).places[0].address is not None
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,13 @@ def test_another_strategy_is_used_as_it_is() -> None:
     assert choose_strategy("free") == Strategy("free")
 
 
+def test_through_a_console_mitogen_has_no_way_and_that_is_no_fault() -> None:
+    chosen = choose_strategy("mitogen_free", with_console=True)
+    assert (chosen.name, chosen.plugins, chosen.is_fault) == ("linear", None, False)
+    assert chosen.reason.startswith("mitogen needs ssh, and the guest is entered through its console: linear")
+    assert choose_strategy("free", with_console=True) == Strategy("free")
+
+
 def test_without_mitogen_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [])  # no package is installed there
     chosen = choose_strategy("mitogen_linear")

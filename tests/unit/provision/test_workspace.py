@@ -22,7 +22,8 @@ from goldsmith.provision.workspace import (
     render_connection,
     write_inventory,
 )
-from goldsmith.pve.target import Target
+from goldsmith.pve.console.shell import ConsoleShell
+from goldsmith.pve.target import ConsoleTarget, Target
 
 TARGET = Target("guest", "10.0.0.5", Path("/keys/key"), Path("/keys/known hosts%1"), port=2222, user="root")
 MITOGEN = Strategy("mitogen_linear", Path("/mitogen/strategy"))
@@ -175,3 +176,16 @@ def test_what_the_users_ansible_cfg_says_is_left_to_it(workspace: Workspace, pla
 def test_an_ansible_cfg_that_cannot_be_read_is_left_to_ansible(workspace: Workspace, play: Play) -> None:
     (play.project / "ansible.cfg").write_text("no section\n")
     assert build_ansible_environment(workspace, play, MITOGEN)["ANSIBLE_GATHERING"] == "smart"
+
+
+def test_a_guest_behind_its_console_has_our_plugin_and_nothing_of_ssh(play: Play) -> None:
+    with open_workspace(play) as workspace:
+        target = ConsoleTarget("guest", "", ConsoleShell("guest", Path("/run/x/s")))
+        write_inventory(workspace, open_access(workspace, target), interpreter="/usr/bin/python3", strategy=MITOGEN)
+        host = json.loads(workspace.inventory.read_text())["all"]["hosts"]["guest"]
+        folders = build_ansible_environment(workspace, play, MITOGEN)["ANSIBLE_CONNECTION_PLUGINS"].split(":")
+    assert host == {
+        "ansible_connection": "goldsmith_console", "ansible_goldsmith_socket": "/run/x/s", "ansible_pipelining": True,
+    }  # fmt: skip
+    assert (Path(folders[0]) / "goldsmith_console.py").is_file()
+    assert "~/.ansible/plugins/connection" in folders

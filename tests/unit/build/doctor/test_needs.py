@@ -35,6 +35,13 @@ def test_a_pool_takes_the_place_of_vmids() -> None:
     assert list_needs(work, PveVersion(9, 0))[0].path == "/pool/golden"
 
 
+def test_consoles_need_their_own_privilege() -> None:
+    guests = list_needs(Work(**{**vars(WORK), "console": True}), PveVersion(8, 4))[0]
+    assert set(guests.privileges) == {*GUEST, "VM.Console"}
+    assert guests.purpose == "temporary guests, entering them through their consoles"
+    assert "VM.Console" not in GUEST
+
+
 def test_roles_are_added_or_changed_and_granted_to_user_and_token() -> None:
     needs = [
         Need("/vms/900", GUEST, "guests"),
