@@ -50,7 +50,8 @@ shorter ones and truth values are no secrets.
 ## What belongs together
 
 - `proxmox_api_host` needs `temp_ip_address`, `temp_gateway`, and `proxmox_api_token_id` with
-  `proxmox_api_token_secret` or else `proxmox_api_password`.
+  `proxmox_api_token_secret` or else `proxmox_api_password`. With `guest_connection: console` the address may be
+  missing, and with it the gateway.
   Without it, the other variables of the API are ignored: taking out one line moves an image to the embedded node.
 - `temp_gateway` lies in the network of `temp_ip_address`, is another address, and makes no sense without one. On the
   embedded node `temp_ip_address` may stand alone; the node's own gateway is taken.

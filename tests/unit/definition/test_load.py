@@ -232,6 +232,7 @@ BAD: list[tuple[str, str]] = [
         f"{HOST}{NET}proxmox_api_password: unmistakable",
         "proxmox_api_password: there is proxmox_api_token_id (vars.yml:2) as well; give a token or a password, not",
     ),
+    ("guest_connection: direct", "vars.yml:1: guest_connection is 'direct', not ssh or console (accepted: ssh or con"),
     ("temp_gateway: gate", "temp_gateway: 'gate' is not an IPv4 address (accepted: an IPv4 address in the network"),
     ("temp_gateway: 10.10.10.1", "vars.yml:1: temp_gateway makes no sense without temp_ip_address"),
     ("dump_dir: dump", "dump_dir: 'dump' is not an absolute path"),
@@ -301,6 +302,14 @@ BAD: list[tuple[str, str]] = [
     ("- a\n", "vars.yml:1: is not a list of `name: value` lines (accepted: an Ansible vars file)"),
     ("a: [\n", "vars.yml:2: is not YAML"),
 ]
+
+
+def test_a_guest_that_is_entered_through_its_console_needs_no_address(place: Place) -> None:
+    place.write(f"{HOST}guest_connection: console\n")
+    variables = place.load().variables
+    assert (variables.guest_connection, variables.temp_ip_address) == ("console", None)
+    place.write(f"{HOST}guest_connection: console\ntemp_ip_address: 10.10.10.254/24\n")
+    assert any("temp_gateway is missing" in line for line in place.fail())
 
 
 @pytest.mark.parametrize(("text", "problem"), BAD)
