@@ -263,7 +263,7 @@ def test_a_lost_connection_is_told_what_ran_is_ended_and_the_next_program_runs(
 ) -> None:
     error = lose_in_the_middle(shell, lambda: kill_workers(node))
     assert "the guest cannot be entered through its console: the connection to the console has ended" in error.message
-    assert shell.run(["echo", "again"], timeout=40).stdout == "again\n"  # by a new agent, in place of the old one
+    assert shell.run(["echo", "again"], timeout=40).stdout == "again\n"  # by a new one, in place of the old one
     wait_until(lambda: count(guest, "sleep 3303") == 0, what="end")
 
 

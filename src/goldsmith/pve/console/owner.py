@@ -117,7 +117,7 @@ class Owner:
     async def _try_session(self) -> Session:
         """Begin a session, some time after the last attempt that failed.
 
-        :raises TerminalEnded: an agent, of which nobody is left, has gone with its terminal; a new one can be had.
+        :raises TerminalEnded: a far end, of which nobody is left, has gone with its terminal; a new one can be had.
         """
         await asyncio.sleep(max(0.0, self._failed_at + PAUSE - asyncio.get_running_loop().time()))
         try:
@@ -137,7 +137,9 @@ class Owner:
 
 async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     kind, length = wire.HEADER.unpack(await reader.readexactly(wire.HEADER.size))
-    return kind, await reader.readexactly(min(length, wire.MOST))
+    if length > wire.MOST:
+        raise ConsoleFailed(f"{length} bytes at once are too many for a console: words of a program, perhaps")
+    return kind, await reader.readexactly(length)
 
 
 async def _feed(session: Session, program: Program, reader: asyncio.StreamReader) -> None:

@@ -1,9 +1,9 @@
-"""Many programs on one terminal: finds the shell there, puts agent.sh in its place, and speaks with it in lines.
+"""Many programs on one terminal: finds the shell there, puts far_end.sh in its place, and speaks with it in lines.
 
 A terminal is a narrow place. Of Proxmox's chain (pveproxy, termproxy, dtach, lxc-attach) dtach stops reading what
 comes back while it cannot write, which it can as long as a terminal has room: 4096 bytes, and 8192 before it (Linux,
 n_tty and pty). And termproxy, which reads 4096 bytes at a time, loses its place where a message begins at the end of
-them. So one message of about `MESSAGE` bytes is under way at a time, which the agent acknowledges. Output comes in
+them. So one message of about `MESSAGE` bytes is under way at a time, which the far end acknowledges. Output comes in
 pieces that are asked for: neither side keeps what nobody takes. Lines tell their length: what somebody else types is
 noticed.
 """
@@ -34,7 +34,7 @@ PIECE = 32 << 10
 CREDITS = 2
 """Pieces of output that may come before the first was taken."""
 WATCH = 20
-"""Seconds after which the agent, which hears nothing, ends what runs; it looks twice."""
+"""Seconds after which the far end, which hears nothing, ends what runs; it looks twice."""
 PULSE = 5.0
 """Seconds between two signs of life to it."""
 SHELL_PATIENCE = 8.0
@@ -45,7 +45,7 @@ PROMPT_PAUSE = 0.1
 QUIT_PATIENCE = 3.0
 GRACE = 2.0
 """Seconds that output is waited for when the program has ended and a child of it holds the streams open."""
-SCRIPT = Path(__file__).with_name("agent.sh")
+SCRIPT = Path(__file__).with_name("far_end.sh")
 LOST = "the connection to the console has ended"
 
 
@@ -53,8 +53,8 @@ class TerminalEnded(ConsoleFailed):
     """Nothing comes any more."""
 
 
-def render_agent() -> str:
-    """Return the agent, its numbers filled in and without comments, for they would be typed, too."""
+def render_far_end() -> str:
+    """Return the far end, its numbers filled in and without comments, for they would be typed, too."""
     text = SCRIPT.read_text(encoding="ascii")
     numbers = {"@PIECE@": str(PIECE), "@CREDITS@": " ".join(["1"] * CREDITS), "@WATCH@": str(WATCH)}
     for name, value in numbers.items():
@@ -64,7 +64,7 @@ def render_agent() -> str:
 
 
 def render_loader(mark: str) -> str:
-    """Return what is typed at a shell's prompt: the shell becomes ours, says a mark, and takes the agent by lines.
+    """Return what is typed at a shell's prompt: the shell becomes ours, says a mark, and takes the far end by lines.
 
     It is not to remember that in a file of the guest's, which would become part of an image.
 
@@ -94,7 +94,7 @@ class Program:
 
 
 class Session:
-    """The agent on a terminal, and its programs. All of it belongs to one event loop."""
+    """The far end on a terminal, and its programs. All of it belongs to one event loop."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
@@ -161,7 +161,7 @@ class Session:
             await self.end(error)
 
     async def keep_alive(self) -> None:
-        """Give the agent its signs of life."""
+        """Give the far end its signs of life."""
         with suppress(ConsoleFailed):
             while True:
                 await self._say("p")
@@ -255,19 +255,19 @@ class Session:
             await self.end(ConsoleFailed(LOST))
 
     async def _quit(self) -> None:
-        """Say goodbye, and wait until the agent has ended what runs, and itself."""
+        """Say goodbye, and wait until the far end has ended what runs, and itself."""
         await self._say("q")
         async with self._change:
             await self._change.wait_for(lambda: self.fault)
 
     async def take_over(self) -> None:
-        """Find the shell on the terminal, and put the agent in its place.
+        """Find the shell on the terminal, and put the far end in its place.
 
         :raises ConsoleFailed: no shell answers there.
         """
         mark = f"goldsmith-{secrets.token_hex(8)}"
         await self._find_shell(mark)
-        encoded = base64.b64encode(render_agent().encode()).decode()
+        encoded = base64.b64encode(render_far_end().encode()).decode()
         for start in range(0, len(encoded), LINE):
             await self._terminal.write(encoded[start : start + LINE].encode() + b"\n")
             await self._expect("+")
@@ -310,7 +310,7 @@ def _garbled(why: str) -> ConsoleFailed:
 
 
 def _note(program: Program, kind: str, rest: list[str]) -> None:
-    """Note what the agent says of a program."""
+    """Note what the far end says of a program."""
     match kind, rest:
         case (("o" | "e"), ["0"]):
             program.open_streams.discard(kind)

@@ -1,4 +1,4 @@
-"""Many programs on one terminal: the agent runs on a terminal of this machine, under each shell that is here."""
+"""Many programs on one terminal: the far end runs on a terminal of this machine, under each shell that is here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from goldsmith.base.errors import ConsoleFailed
 from goldsmith.pve.console import session as module
 from goldsmith.pve.console.owner import render_script
-from goldsmith.pve.console.session import Program, Session, render_agent, render_loader
+from goldsmith.pve.console.session import Program, Session, render_far_end, render_loader
 
 SHELLS = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"], "busybox": ["busybox", "ash", "-i"]}
 ALL = bytes(range(256)) * 300
@@ -237,8 +237,8 @@ def test_a_narrow_window_changes_nothing() -> None:
     run(work)
 
 
-def test_the_agent_is_a_script_without_comments_or_gaps() -> None:
-    text = render_agent()
+def test_the_far_end_is_a_script_without_comments_or_gaps() -> None:
+    text = render_far_end()
     assert "@" not in text
     assert not [line for line in text.splitlines() if line.startswith("#") or line != line.strip()]
     assert subprocess.run(["sh", "-n"], input=text.encode(), check=False).returncode == 0

@@ -1,9 +1,11 @@
 # Runs in the guest on the console's terminal, which is raw: makes many programs of one line of bytes (session.py).
-# To us:  LENGTH KIND ID [DATA]   LENGTH is that of what follows it.
-#   a collect DATA bytes of base64, which follow the line  n begin a program, whose script was collected  i collected data is input  z input ends
-#   k all so far is to be acknowledged by `+`
-#   o, e one more piece of output, of complaints may come  s send signal DATA  r forget the program  p we are there  q the end
-# From us: s ID begun   o, e ID LENGTH DATA   c ID CODE input was taken   x ID CODE ended   r ID forgotten   ! reason
+# To us, by lines `LENGTH KIND [ID [DATA]]`, where LENGTH is that of what follows it:
+#   a collect DATA bytes of base64, which come right after the line
+#   n begin a program, whose script was collected     i what was collected is its input     z its input ends
+#   o e one more piece of its output, of its complaints may come     s send it signal DATA     r forget it
+#   k say `+` when all so far is done     p whoever speaks is there     q the end
+# From us, by lines: s ID begun     o, e ID LENGTH DATA     c ID CODE input was taken     x ID CODE ended
+#   r ID forgotten     ! REASON why it ends
 set -f
 umask 077
 exec 2>/dev/null
