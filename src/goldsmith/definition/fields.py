@@ -191,7 +191,7 @@ def read_packages(value: Any) -> tuple[str, ...]:
 
 def one_of(*words: str) -> tuple[BeforeValidator, WithJsonSchema]:
     """Return what accepts one of some words (for `Annotated`)."""
-    wanted = f"{', '.join(words[:-1])} or {words[-1]}"
+    wanted = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
     def check(value: Any) -> str:
         if value not in words:
