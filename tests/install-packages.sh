@@ -1,5 +1,6 @@
 #!/bin/sh
-# What only the tests need: skopeo reads our repository as others would, umoci unpacks images as others do, sshd and a registry are talked to on loopback.
+# What only the tests need: skopeo reads our repository as others would, umoci unpacks images as others do, sshd and a
+# registry are talked to on loopback.
 # Debian starts a service with its installation; a person who runs tests has not asked for one, so they are held back.
 set -eu
 policy=/usr/sbin/policy-rc.d

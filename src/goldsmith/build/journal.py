@@ -82,6 +82,11 @@ class Journal:
         """The run's id."""
         return self.entry.run_id
 
+    @property
+    def state(self) -> Path:
+        """Goldsmith's own directory on this machine, in which the journals are."""
+        return self.directory.parents[1]
+
     def note_vmid(self, vmid: int) -> None:
         """Write down that a guest is about to be created."""
         self.entry = replace(self.entry, vmids=(*self.entry.vmids, vmid))
@@ -103,7 +108,7 @@ class Journal:
 
     def keep(self) -> Path:
         """Let the guest outlive the run: copy journal and keys to where nothing is swept, and return that folder."""
-        kept = self.directory.parents[1] / "kept" / self.run_id
+        kept = self.state / "kept" / self.run_id
         shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True)
         return kept
 

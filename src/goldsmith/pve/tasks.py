@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from goldsmith.base.errors import NodeUnreachable, PveError, TaskFailed
-from goldsmith.pve.advice import find_advice, is_passing
+from goldsmith.pve.advice import find_advice, find_cause, is_passing
 from goldsmith.pve.answers import Entry, Upid, read_entries
 from goldsmith.pve.door import Parameter
 
@@ -152,18 +152,23 @@ class Tasks:
                 self.stop(upid)
             raise
 
-    def run(self, begin: Callable[[], Upid], on_line: OnLine | None = None, *, timeout: float = 600.0) -> TaskResult:
+    def run(
+        self, begin: Callable[[], Upid], on_line: OnLine | None = None, *, timeout: float = 600.0,
+        stop_if_left: bool = False, begun: Upid | None = None,
+    ) -> TaskResult:  # fmt: skip
         """Begin a task and wait for it; again where it ended as something else had the lock, so that nothing was done.
 
+        :param begun: it has been begun already; `begin` is for the times after that.
         :raises TaskFailed: see `wait`.
         """
-        begun = time.monotonic()
+        since = time.monotonic()
         while True:
             try:
-                return self.wait(begin(), on_line, timeout=timeout)
+                return self.wait(begun or begin(), on_line, timeout=timeout, stop_if_left=stop_if_left)
             except TaskFailed as error:
-                if not is_passing(error.exitstatus) or time.monotonic() - begun > LOCK_PATIENCE:
+                if not is_passing(find_cause(error)) or time.monotonic() - since > LOCK_PATIENCE:
                     raise
+            begun = None
             time.sleep(LOCK_PAUSE)
 
     def _wait(self, upid: Upid, on_line: OnLine | None, timeout: float) -> TaskResult:

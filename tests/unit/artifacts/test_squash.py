@@ -193,7 +193,7 @@ def _invent(chance: random.Random) -> list[list[Entry]]:
                 layer.setdefault(f"{folder}.wh.{name}", "")
             elif chance.random() < 0.15:
                 layer.setdefault(f"{chance.choice(['d', 'd/e'])}/.wh..wh..opq", "")
-            else:  # with the folders it lies in, as all tools write them: umoci leaves it to chance what others are like
+            else:  # with the folders it lies in: what others are like is chance in umoci
                 layer |= {"d/": "dir"} if folder else {}
                 layer |= {"d/e/": "dir"} if folder == "d/e/" else {}
                 layer.setdefault(f"{folder}{name}", f"{number}{chance.random()}")

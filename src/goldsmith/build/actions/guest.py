@@ -48,8 +48,11 @@ def make_guest(step: NewGuest, build: Build, specify: Callable[[Place], Containe
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
     take_guest(build, spec.vmid, spec.hostname, places[spec.vmid].address)
-    build.created = parse_upid(upid).started
-    tasks.wait(upid, build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True)
+    made = tasks.run(
+        lambda: guests.create_container(spec), build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True,
+        begun=upid,
+    )  # fmt: skip
+    build.created = parse_upid(made.upid).started
     build.has_guest = True
     return f"guest {places[spec.vmid]}"
 
