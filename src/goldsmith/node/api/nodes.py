@@ -9,10 +9,24 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
+from goldsmith.node.api.storage import check_network
+from goldsmith.node.download import query_metadata
 from goldsmith.node.routing import Call, method
 from goldsmith.node.version import RELEASE, REPOID, VERSION
 
-_SUBDIRS = ("aplinfo", "lxc", "network", "qemu", "status", "storage", "tasks", "time", "version", "vzdump")
+_SUBDIRS = (
+    "aplinfo",
+    "lxc",
+    "network",
+    "qemu",
+    "query-url-metadata",
+    "status",
+    "storage",
+    "tasks",
+    "time",
+    "version",
+    "vzdump",
+)
 
 
 @method("GET", "/nodes")
@@ -127,6 +141,13 @@ def list_networks(call: Call) -> list[dict[str, Any]]:
         "address": str(network.ip), "netmask": str(network.network.prefixlen), "cidr": settings.network,
         "active": 1, "autostart": 1, "bridge_ports": "", "bridge_stp": "off", "bridge_fd": "0", "priority": 1,
     }]  # fmt: skip
+
+
+@method("GET", "/nodes/{node}/query-url-metadata")
+def query_url_metadata(call: Call) -> dict[str, Any]:
+    """Return what a server says of a file behind a URL."""
+    check_network(call)
+    return query_metadata(call.params["url"], verify=call.params.get("verify-certificates", True))
 
 
 @method("GET", "/nodes/{node}/qemu")
