@@ -1,4 +1,4 @@
-"""Base images from elsewhere on a node: `download-url` as Proxmox has it, and how a URL, a file and an image are brought.
+"""Base images from elsewhere on a node: `download-url` as Proxmox has it; a URL, a file, an image are brought.
 
 A real web server on loopback, Debian's docker-registry, an embedded node without guests.
 """
@@ -34,6 +34,7 @@ from goldsmith.base.errors import (
     VersionNotFound,
 )
 from goldsmith.base.events import Events
+from goldsmith.build.doctor.examine import Examination, check_base_image
 from goldsmith.build.facts import Site
 from goldsmith.build.foreign import Carrier, find_foreign
 from goldsmith.definition.image import Image
@@ -269,6 +270,24 @@ def test_what_has_been_damaged_on_the_node_is_not_built_upon(
     assert caught.value.hint.endswith(f"pvesm free local:vztmpl/base-{SUM[:16]}.tar.zst")
 
 
+def test_doctor_says_whether_the_node_gets_a_base(
+    web: Web, site: Site, bring: Callable[..., str], tmp_path: Path
+) -> None:
+    def look(base: str, **variables: Any) -> tuple[str, str]:
+        image = make_image(tmp_path, base_image=base, **variables)
+        (finding,) = check_base_image(Examination(image, site))
+        return finding.level, finding.message
+
+    checksum = {"base_checksum": f"sha256:{SUM}"}
+    url = web.url("base.tar.zst")
+    assert look(url, **checksum) == ("ok", f"the node downloads {url}, 488 KiB")
+    assert look(web.url("none.tar.zst"), **checksum)[0] == "error"
+    bring(url, **checksum)
+    assert look(url, **checksum) == ("ok", f"local has base-{SUM[:16]}.tar.zst")
+    (tmp_path / "mine.tar.zst").write_bytes(CONTENT)
+    assert look("./mine.tar.zst") == ("ok", f"it is sent to local: mine.tar.zst of this machine: sha256:{SUM}")
+
+
 # --- container images
 
 
@@ -302,6 +321,7 @@ def push_image(
 ) -> dict[str, Any]:  # fmt: skip
     """Put an image into a registry; returns its manifest's descriptor."""
     plain = [digest_bytes(unpack(layer)) for layer in layers]
+    kinds = kinds or [LAYER] * len(layers)
     config = {
         "architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": plain},
         "config": {"Entrypoint": entrypoint or []},
@@ -309,7 +329,7 @@ def push_image(
     manifest = {
         "schemaVersion": 2, "mediaType": MANIFEST, "annotations": annotations or {},
         "config": push(registry, path, json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
-        "layers": [push(registry, path, layer, kind) for layer, kind in zip(layers, kinds or [LAYER] * 9, strict=False)],
+        "layers": [push(registry, path, layer, kind) for layer, kind in zip(layers, kinds, strict=True)],
     }  # fmt: skip
     return push_manifest(registry, path, tag, manifest)
 
@@ -402,7 +422,7 @@ def test_what_is_no_image_is_named(registry: RealRegistry, site: Site, tmp_path:
     with pytest.raises(VersionNotFound, match=r"there is no .*/none:1"):
         find("none:1")
     push_image(registry, "charts", "1", [b"chart"], kinds=["application/vnd.cncf.helm.chart.content.v1.tar+gzip"])
-    with pytest.raises(RepositoryError, match="is no container image: it holds application/vnd.cncf.helm"):
+    with pytest.raises(RepositoryError, match=r"is no container image: it holds application/vnd\.cncf\.helm"):
         find("charts:1")
 
 
