@@ -174,7 +174,7 @@ class Tasks:
     def _wait(self, upid: Upid, on_line: OnLine | None, timeout: float) -> TaskResult:
         log = _Log(lambda start: self.log(upid, start), on_line)
         begun = answered = time.monotonic()
-        pause = FIRST_PAUSE
+        pause, is_told = FIRST_PAUSE, False
         while True:
             try:
                 state = self.state(upid)
@@ -184,8 +184,9 @@ class Tasks:
             except NodeUnreachable as error:
                 state = TaskState(running=True)
                 if time.monotonic() - answered > PATIENCE:
-                    error.hint = f"the task may still be running: {upid}"
+                    error.hint = f"the node went away in the middle of {parse_upid(upid)}, which may still run: {upid}"
                     raise
+                is_told = _tell_gone(on_line, error, is_told)
             if not state.running:
                 return _judge(upid, state, log, time.monotonic() - begun)
             if time.monotonic() - begun > timeout:
@@ -220,6 +221,13 @@ class Tasks:
         """Return tasks that run now, of one guest or of all that we may see."""
         entries = read_entries(self._door.get(self._base, source="active", vmid=vmid))
         return [Upid(entry.text("upid")) for entry in entries if entry.text("status") in ("", "RUNNING")]
+
+
+def _tell_gone(on_line: OnLine | None, error: NodeUnreachable, is_told: bool) -> bool:
+    """Say once that the node has gone away: a person would wonder why nothing happens."""
+    if on_line is not None and not is_told:
+        on_line(f"{error.message}: the node is looked for again, for {PATIENCE:g} s")
+    return True
 
 
 def _judge(upid: Upid, state: TaskState, log: _Log, seconds: float) -> TaskResult:

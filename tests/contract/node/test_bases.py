@@ -280,7 +280,7 @@ def test_doctor_says_whether_the_node_gets_a_base(
 
     checksum = {"base_checksum": f"sha256:{SUM}"}
     url = web.url("base.tar.zst")
-    assert look(url, **checksum) == ("ok", f"the node downloads {url}, 488 KiB")
+    assert look(url, **checksum) == ("ok", f"the node downloads {url}, 500 kB")
     assert look(web.url("none.tar.zst"), **checksum)[0] == "error"
     bring(url, **checksum)
     assert look(url, **checksum) == ("ok", f"local has base-{SUM[:16]}.tar.zst")
