@@ -64,6 +64,8 @@ class Entry:
     """The image, or its version."""
     vmids: tuple[int, ...] = ()
     dump_storage: str = ""
+    tasks: tuple[str, ...] = ()
+    """UPIDs of the tasks that make its guests: such a guest carries no mark before it is whole."""
     template: str = ""
     """Volume id of a template that was brought to the node for this run alone; its name carries the run's id."""
 
@@ -90,6 +92,11 @@ class Journal:
     def note_vmid(self, vmid: int) -> None:
         """Write down that a guest is about to be created."""
         self.entry = replace(self.entry, vmids=(*self.entry.vmids, vmid))
+        self.write()
+
+    def note_task(self, upid: str) -> None:
+        """Write down which task makes the guest that was noted last."""
+        self.entry = replace(self.entry, tasks=(*self.entry.tasks, upid))
         self.write()
 
     def note_dump(self, storage: str) -> None:
@@ -155,4 +162,5 @@ def read_entry(directory: Path) -> Entry | None:
     except FileNotFoundError:
         return None
     known = {name: value for name, value in values.items() if name in Entry.__dataclass_fields__}
-    return Entry(**{**known, "vmids": tuple(values["vmids"])})
+    tuples = {name: tuple(values.get(name, ())) for name in ("vmids", "tasks")}
+    return Entry(**{**known, **tuples})

@@ -61,9 +61,13 @@ def sweep_orphans(site: Site, state: Path, events: Events) -> None:
 
 def _remove_traces(entry: Entry, whose: str, site: Site, events: Events) -> None:
     for vmid in entry.vmids:
-        if remove_or_release(site, vmid, entry.run_id):
+        if remove_or_release(site, vmid, entry.run_id, tasks=entry.tasks):
             events.emit(Undone(what=f"guest {vmid}, {whose}"))
-    for volid in remove_dumps(site, entry.dump_storage, entry.run_id) if entry.dump_storage else []:
+    for volid in _remove_dumps(entry, site):
         events.emit(Undone(what=f"dump {volid}, {whose}"))
     if entry.template and remove_template(site, entry.template, entry.run_id):
         events.emit(Undone(what=f"template {entry.template}, {whose}"))
+
+
+def _remove_dumps(entry: Entry, site: Site) -> list[str]:
+    return remove_dumps(site, entry.dump_storage, entry.run_id, entry.vmids) if entry.dump_storage else []

@@ -22,6 +22,8 @@ LOCK_PATIENCE, LOCK_PAUSE = 120.0, 0.5
 """Seconds for which a task that did not get a lock is begun again, and between two tries."""
 LOG_PAGE = 500
 TAIL_LINES = 30
+RECENT = 200
+"""Tasks of one guest that are looked at, at most."""
 STOP_TIMEOUT = 60.0
 
 
@@ -221,6 +223,11 @@ class Tasks:
         """Return tasks that run now, of one guest or of all that we may see."""
         entries = read_entries(self._door.get(self._base, source="active", vmid=vmid))
         return [Upid(entry.text("upid")) for entry in entries if entry.text("status") in ("", "RUNNING")]
+
+    def list_recent(self, vmid: int) -> list[Upid]:
+        """Return the tasks about a guest that run or have ended, as far as we may see them, the newest first."""
+        entries = read_entries(self._door.get(self._base, source="all", vmid=vmid, limit=RECENT))
+        return [Upid(entry.text("upid")) for entry in sorted(entries, key=lambda one: -one.number("starttime"))]
 
 
 def _tell_gone(on_line: OnLine | None, error: NodeUnreachable, is_told: bool) -> bool:

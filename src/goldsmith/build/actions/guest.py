@@ -14,6 +14,7 @@ from goldsmith.build.guest import TempGuest, learn_address, open_guest, run_scri
 from goldsmith.build.journal import get_tags, render_notes
 from goldsmith.build.steps import CreateGuest, NewGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
+from goldsmith.pve.answers import Upid
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
 from goldsmith.pve.tasks import parse_upid
@@ -47,9 +48,16 @@ def make_guest(step: NewGuest, build: Build, specify: Callable[[Place], Containe
 
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
+    build.journal.note_task(upid)
     take_guest(build, spec.vmid, spec.hostname, places[spec.vmid].address)
+
+    def again() -> Upid:
+        upid = guests.create_container(spec)
+        build.journal.note_task(upid)
+        return upid
+
     made = tasks.run(
-        lambda: guests.create_container(spec), build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True,
+        again, build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True,
         begun=upid,
     )  # fmt: skip
     build.created = parse_upid(made.upid).started
@@ -123,7 +131,8 @@ def end_guest(build: Build, vmid: int) -> bool:
     if build.plan.keep and build.has_guest and vmid == build.guest.vmid:
         keep_guest(build)
         return False
-    return remove_or_release(build.site, vmid, build.journal.run_id, late=0.0 if build.has_guest else LATE_SECONDS)
+    late = 0.0 if build.has_guest else LATE_SECONDS
+    return remove_or_release(build.site, vmid, build.journal.run_id, late=late, tasks=build.journal.entry.tasks)
 
 
 def finish_guest(step: RemoveGuest, build: Build) -> str:

@@ -103,6 +103,7 @@ def copy_guest(step: CopyGuest, build: Build) -> str:
         pool=build.image.variables.proxmox_pool or "",
         description=describe_guest(build),
     )
+    build.journal.note_task(upid)
     take_guest(build, place.vmid, step.hostname, place.address)
     tasks.wait(upid, build.hear("copy"), timeout=COPY_TIMEOUT, stop_if_left=True)
     build.has_guest = True

@@ -39,6 +39,7 @@ def request_guest(trial: Trial) -> TrialGuest:
         return specify_guest(trial, vmid)
 
     spec, upid = trial.site.node.guests.create_in_range(places, make_spec)
+    trial.journal.note_task(upid)
     folder = trial.journal.directory
     number = len(trial.journal.entry.vmids)  # a vmid may come again within a trial, a guest's host key does not
     guest = TempGuest(
@@ -73,7 +74,8 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
 
 def _end_guest(trial: Trial, vmid: int, one: TrialGuest | None) -> bool:
     is_made = one is not None and one.is_made
-    return remove_guest(trial.site, vmid, trial.journal.run_id, late=0.0 if is_made else LATE_SECONDS)
+    late, tasks = 0.0 if is_made else LATE_SECONDS, trial.journal.entry.tasks
+    return remove_guest(trial.site, vmid, trial.journal.run_id, late=late, tasks=tasks)
 
 
 def start_guest(trial: Trial, one: TrialGuest) -> tuple[Upid, float]:
