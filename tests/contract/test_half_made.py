@@ -139,4 +139,3 @@ def test_somebody_elses_lock_and_guest_stay(node: Node, site: Site, tmp_path: Pa
     leave(site, tmp_path, upid)
     sweep_orphans(site, tmp_path, Events())
     assert node.guest(VMID).lock == "backup"
-    assert NODE

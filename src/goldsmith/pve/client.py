@@ -66,11 +66,12 @@ class NodeApi:
     def __init__(self, door: Door, name: str) -> None:
         self.name = name
         self._door = door
+        self._slots = door.connection.slots
 
     @cached_property
     def tasks(self) -> Tasks:
         """Waiting for tasks, their logs, stopping them."""
-        return Tasks(self._door, self.name)
+        return Tasks(self._door, self.name, self._slots)
 
     @cached_property
     def guests(self) -> Guests:

@@ -211,8 +211,10 @@ class Storages:
 
     def _download(self, storage: str, appliance: Appliance, on_line: OnLine | None) -> None:
         parameters: dict[str, Parameter] = {"storage": storage, "template": appliance.template}
-        upid = read_upid(self._door.post(f"/nodes/{self._node}/aplinfo", parameters))
-        self._tasks.wait(upid, on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True)
+        self._tasks.run(
+            lambda: read_upid(self._door.post(f"/nodes/{self._node}/aplinfo", parameters)),
+            on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True,
+        )  # fmt: skip
 
     def _get_template(self, storage: str, name: str) -> Volume:
         for volume in self.list_content(storage, "vztmpl"):
@@ -283,14 +285,17 @@ class Storages:
     def delete_volume(self, volid: str, *, timeout: float = 600.0) -> None:
         """Delete a volume and wait for it. One that is gone already is no failure."""
         storage, _, name = volid.partition(":")
+
+        def delete() -> object:
+            return self._door.delete(self._path(storage, "content", name))
+
         try:
-            answer = self._door.delete(self._path(storage, "content", name))
+            answer = delete()
+            if answer:  # nothing: it was done at once
+                self._tasks.run(lambda: read_upid(delete()), begun=read_upid(answer), timeout=timeout)
         except ApiFailed as error:
-            if "does not exist" in error.reason and name in error.reason:
-                return
-            raise
-        if answer:
-            self._tasks.wait(read_upid(answer), timeout=timeout)
+            if "does not exist" not in error.reason or name not in error.reason:
+                raise
 
     def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
         """Change a backup's `notes` or `protected`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from goldsmith.base.errors import NodeUnreachable, PveError, TaskFailed
 from goldsmith.pve.advice import find_advice, find_cause, is_passing
 from goldsmith.pve.answers import Entry, Upid, read_entries
 from goldsmith.pve.door import Parameter
+from goldsmith.pve.slots import OnWait, Place, Slots
 
 OnLine = Callable[[str], None]
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
@@ -130,9 +131,14 @@ class _Log:
 class Tasks:
     """Tasks of one node."""
 
-    def __init__(self, door: Caller, node: str) -> None:
+    def __init__(self, door: Caller, node: str, slots: Slots | None = None) -> None:
         self._door = door
         self._base = f"/nodes/{node}/tasks"
+        self._slots = slots or Slots()
+
+    def begin(self, limits: Mapping[Place, int], begin: Callable[[], Upid], on_wait: OnWait = None) -> Upid:
+        """Begin a task when there is a place for it; see `slots`."""
+        return self._slots.begin(limits, begin, lambda upid: self.state(upid).running, on_wait)
 
     def wait(
         self, upid: Upid, on_line: OnLine | None = None, *, timeout: float = 600.0, stop_if_left: bool = False

@@ -149,9 +149,9 @@ def unseal_guest(build: Build) -> None:
     guests, tasks, vmid = build.site.node.guests, build.site.node.tasks, build.guest.vmid
     has_snapshot = any(snapshot.name == UNSEALED for snapshot in guests.list_snapshots(vmid))
     if has_snapshot:
-        tasks.wait(guests.rollback(vmid, UNSEALED))
-        tasks.wait(guests.delete_snapshot(vmid, UNSEALED))
-    tasks.wait(guests.start(vmid))
+        tasks.run(lambda: guests.rollback(vmid, UNSEALED))
+        tasks.run(lambda: guests.delete_snapshot(vmid, UNSEALED))
+    tasks.run(lambda: guests.start(vmid))
     if has_snapshot:
         with open_guest(build.guest, KEPT_TIMEOUT):
             pass

@@ -42,6 +42,7 @@ from goldsmith.build.steps import (
     StartGuest,
     StopGuest,
 )
+from goldsmith.pve.answers import Upid
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Net, render_net, render_tags
 
@@ -94,18 +95,22 @@ def copy_guest(step: CopyGuest, build: Build) -> str:
     if place is None:
         raise NotOurs(f"no vmid is free on {build.site.node.name}", hint="remove guests that are not needed")
     register_guest(build, place.vmid)
-    upid = guests.clone(
-        step.source,
-        place.vmid,
-        hostname=step.hostname,
-        full=True,
-        snapshot=step.snapshot,
-        pool=build.image.variables.proxmox_pool or "",
-        description=describe_guest(build),
-    )
-    build.journal.note_task(upid)
     take_guest(build, place.vmid, step.hostname, place.address)
-    tasks.wait(upid, build.hear("copy"), timeout=COPY_TIMEOUT, stop_if_left=True)
+
+    def copy() -> Upid:
+        upid = guests.clone(
+            step.source,
+            place.vmid,
+            hostname=step.hostname,
+            full=True,
+            snapshot=step.snapshot,
+            pool=build.image.variables.proxmox_pool or "",
+            description=describe_guest(build),
+        )
+        build.journal.note_task(upid)
+        return upid
+
+    tasks.run(copy, build.hear("copy"), timeout=COPY_TIMEOUT, stop_if_left=True)
     build.has_guest = True
     net = step.link.connect(place.vmid, place.address)
     guests.set_config(place.vmid, {"net0": render_net(net), "tags": render_tags(choose_tags(build))})

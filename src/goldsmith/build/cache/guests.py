@@ -179,8 +179,12 @@ def go_back(site: Site, vmid: int, snapshot: str) -> None:
     """
     names = [found.name for found in site.node.guests.list_snapshots(vmid)]
     for name in reversed(names[names.index(snapshot) + 1 :]):
-        site.node.tasks.wait(site.node.guests.delete_snapshot(vmid, name))
+        _delete_snapshot(site, vmid, name)
     site.node.tasks.run(lambda: site.node.guests.rollback(vmid, snapshot))
+
+
+def _delete_snapshot(site: Site, vmid: int, name: str) -> None:
+    site.node.tasks.run(lambda: site.node.guests.delete_snapshot(vmid, name))
 
 
 def drop_guest(site: Site, vmid: int) -> None:

@@ -45,7 +45,7 @@ def request_guest(trial: Trial) -> TrialGuest:
     guest = TempGuest(
         spec.vmid, plan.hostname, places[spec.vmid].address, folder / "id_ed25519", folder / f"known_hosts.{number}"
     )
-    one = made[spec.vmid] = TrialGuest(guest, upid, removals[spec.vmid])
+    one = made[spec.vmid] = TrialGuest(guest, upid, spec, removals[spec.vmid])
     trial.guests.append(one)
     return one
 
@@ -80,7 +80,15 @@ def _end_guest(trial: Trial, vmid: int, one: TrialGuest | None) -> bool:
 
 def start_guest(trial: Trial, one: TrialGuest) -> tuple[Upid, float]:
     """Wait until a guest has been made, and order its start; return the task, and when that was."""
-    trial.site.node.tasks.wait(one.creation, trial.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True)
+
+    def again() -> Upid:
+        one.creation = trial.site.node.guests.create_container(one.spec)
+        trial.journal.note_task(one.creation)
+        return one.creation
+
+    trial.site.node.tasks.run(
+        again, trial.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True, begun=one.creation
+    )  # fmt: skip
     one.is_made = True
     return trial.site.node.guests.start(one.guest.vmid), time.monotonic()
 
