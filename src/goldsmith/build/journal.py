@@ -11,16 +11,20 @@ A guest is ours only if both agree: the journal names it, and its description ca
 
 from __future__ import annotations
 
+import getpass
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
+from goldsmith import __version__
 from goldsmith.base.files import has_lock_holder, open_lock, write_atomic
 
 Kind = Literal["build", "test", "shell", "deploy"]
@@ -38,19 +42,41 @@ def render_mark(run_id: str) -> str:
     return f"{MARK}{run_id}"
 
 
-def render_notes(purpose: str, made: datetime, run_id: str) -> str:
-    """Return the notes of a guest that goes with its run, in Markdown, as Proxmox's own pages show them."""
+def render_notes(purpose: str, made: datetime, run_id: str, facts: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the notes of a guest that goes with its run, in Markdown, as Proxmox's own pages show them.
+
+    :param facts: what else there is to know, by what it is called; what is empty is left out.
+    """
     lines = [
         f"{purpose}, since {made:%Y-%m-%d %H:%M} UTC.",
+        render_facts({**facts, "run by": f"{name_person()}, goldsmith {__version__}"}),
         "The guest goes when that is done; after a crash, `goldsmith clean` removes it.",
         render_mark(run_id),
     ]
     return "\n\n".join(lines)
 
 
+def render_facts(facts: Mapping[str, str]) -> str:
+    """Return facts as a list in Markdown; those that are empty are left out."""
+    return "\n".join(f"- {name}: {text}" for name, text in facts.items() if text)
+
+
+def name_person() -> str:
+    """Return who is at it: `ops@desk`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def read_lines(text: str) -> list[str]:
+    """Return the lines of a description as they were written, also after a person has made them a list or a quotation.
+
+    Notes are edited in Proxmox's own pages: spaces at an end, marks of Markdown and other line breaks say nothing.
+    """
+    return [line.strip().lstrip("-*>#").strip(" \t`*") for line in text.splitlines()]
+
+
 def has_mark(text: str, run_id: str) -> bool:
-    """Tell whether a description or notes carry a run's mark."""
-    return render_mark(run_id) in text.splitlines()
+    """Tell whether a description or notes carry a run's mark, on a line of its own."""
+    return render_mark(run_id) in read_lines(text)
 
 
 @dataclass(frozen=True)

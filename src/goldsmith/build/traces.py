@@ -14,7 +14,7 @@ from goldsmith.base.errors import ApiFailed, PermissionMissing, TaskFailed
 from goldsmith.build.cache.guests import has_layers, release_guest
 from goldsmith.build.facts import Site
 from goldsmith.build.halfmade import is_half_made, release_dead_lock, remove_half_made
-from goldsmith.build.journal import has_mark, render_mark
+from goldsmith.build.journal import has_mark
 from goldsmith.pve.answers import Upid
 from goldsmith.pve.containers import ContainerConfig
 from goldsmith.pve.guests import has_no_guest
@@ -141,7 +141,7 @@ def _has_marked_guest(site: Site, volid: str, run_id: str) -> bool:
         config = site.node.backups.read_config(volid)
     except ApiFailed:
         return False
-    return any(unquote(line.removeprefix("#")) == render_mark(run_id) for line in config.splitlines())
+    return has_mark("\n".join(unquote(line.removeprefix("#")) for line in config.splitlines()), run_id)
 
 
 def remove_template(site: Site, volid: str, run_id: str) -> bool:

@@ -11,7 +11,7 @@ from goldsmith.base.files import write_atomic
 from goldsmith.build.cache import guests as cache
 from goldsmith.build.context import Build
 from goldsmith.build.guest import TempGuest, learn_address, open_guest, run_script
-from goldsmith.build.journal import get_tags, render_notes
+from goldsmith.build.journal import get_tags, name_person, render_mark, render_notes
 from goldsmith.build.steps import CreateGuest, NewGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
 from goldsmith.pve.answers import Upid
@@ -104,8 +104,23 @@ def describe_guest(build: Build) -> str:
     """Return the description of the guest while the build is in it."""
     run_id, image = build.journal.run_id, build.image.name
     if build.plan.has_cache_guest:
-        return cache.describe_guest(image, build.key.fingerprint, run_id)
-    return render_notes(f"**goldsmith** builds *{image}* from {build.base_name} in here", build.started, run_id)
+        origin = f"{describe_base(build)}, {build.started:%Y-%m-%d %H:%M} UTC, by {name_person()}"
+        return cache.describe_guest(image, build.key.fingerprint, run_id, origin=origin)
+    facts = {"made from": describe_base(build), "tests": "it is not tested before it is a version"}
+    return render_notes(f"**goldsmith** builds *{image}* in here", build.started, run_id, facts)
+
+
+def describe_base(build: Build) -> str:
+    """Return what the guest is made from; its digest where that is known already."""
+    digest = build.base_digest
+    known = f" `{digest.result()}`" if digest.done() and digest.exception() is None else ""
+    return f"{build.base_name}{known}"
+
+
+def describe_dump(build: Build) -> str:
+    """Return the notes of a dump that goes with the build."""
+    told = f"**goldsmith** makes a version of *{build.image.name}* of this; it goes when that is done."
+    return f"{told}\n\n{render_mark(build.journal.run_id)}"
 
 
 def start_guest(step: StartGuest, build: Build) -> str:

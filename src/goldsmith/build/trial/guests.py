@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
+from goldsmith.artifacts.verdicts import get_state
 from goldsmith.base.errors import BootFailed, GoldsmithError, GuestUnready, NodeUnreachable, ShellFailed, TaskFailed
 from goldsmith.build.guest import TempGuest, learn_address
 from goldsmith.build.journal import get_tags, render_notes
@@ -57,6 +58,11 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
     kind = trial.journal.entry.kind
     what = f"*{plan.version}* (`{plan.version.digest}`)"
     purpose = f"**goldsmith** tests {what} in here" if kind == "test" else f"Somebody looks at {what} in here"
+    facts = {
+        "version made": f"{plan.version.created:%Y-%m-%d %H:%M} UTC",
+        "made from": plan.version.base_name,
+        "tests": "they run now" if kind == "test" else str(get_state(trial.repository, plan.version)),
+    }
     return ContainerSpec(
         vmid=vmid,
         ostemplate=trial.volid,
@@ -68,7 +74,7 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
         ssh_public_keys=(trial.key,),
         tags=get_tags(kind),
         pool=plan.image.variables.proxmox_pool or "",
-        description=render_notes(purpose, trial.started, trial.journal.run_id),
+        description=render_notes(purpose, trial.started, trial.journal.run_id, facts),
     )
 
 
