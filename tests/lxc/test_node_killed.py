@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 
 from goldsmith.artifacts.repository import open_repository
+from goldsmith.base.digest import digest_file
 from goldsmith.base.errors import GoldsmithError, NodeUnreachable, PlaybookFailed
 from goldsmith.base.events import Notice
+from goldsmith.build.run import Built
 from goldsmith.build.sweep import sweep_orphans
 from goldsmith.node import daemon
 from goldsmith.pve import tasks
@@ -81,17 +83,23 @@ def shared(
     """A project with a version, and an archive of its first layer."""
     del theirs
     folder = tmp_path_factory.mktemp("project")
+    (folder / "base.tar.zst").symlink_to(node.path(node.template))
     with open_site(node) as site:
         drop_layers(site)
-        made = LayeredWorkshop(folder, site, layers=LAYERS)
+        made = LayeredWorkshop(folder, site, layers=f"{LAYERS}base_image: ../../base.tar.zst\n")
         made.describe()
-        made.build()
+        check_base(made.build(), Path(folder / "base.tar.zst"))
     yield made
     with open_site(node) as site:
         drop_layers(site)
         for volume in site.node.storage.list_content("local", "vztmpl"):
             if volume.volid != node.template:
                 site.node.storage.delete_volume(volume.volid)
+
+
+def check_base(built: Built, file: Path) -> None:
+    """A version whose base was a file of this machine says so."""
+    assert (built.version.base_name, built.version.base_digest) == (file.name, digest_file(file))
 
 
 @pytest.fixture

@@ -32,6 +32,9 @@ from goldsmith.base.events import OnBytes
 PIECE = 1 << 20
 WHITEOUT, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 """Names that take away: one entry; all that a folder had. With the third begin names of aufs, which mean nothing."""
+DEVICES = b"dev"
+"""Of this folder nothing is taken: a guest gets its own, and may make no devices. Proxmox leaves out `./dev/*`, by names
+that begin so, which an image's need not (PVE 8.4, PVE::LXC::Create)."""
 _MOST_LINKS = 40
 """Symbolic links on one path, as Linux has it (path_resolution(7))."""
 _END = bytes(2 * BLOCK)
@@ -186,7 +189,7 @@ class Tree:
         while waiting:
             path, node = waiting.pop()
             yield _name(node.inode, path, first), node.inode
-            below = sorted(node.children.items(), reverse=True)
+            below = sorted(node.children.items(), reverse=True) if path != DEVICES else []
             waiting += [(path + b"/" + name if path else name, child) for name, child in below]
 
 

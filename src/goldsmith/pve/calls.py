@@ -114,6 +114,12 @@ CALLS = (
         "letting the node download a base image from a URL",
     ),
     ApiCall(
+        "POST",
+        f"{_STORAGE}/oci-registry-pull",
+        "Datastore.AllocateTemplate on the storage; Sys.AccessNetwork on the node (since 9.1)",
+        "letting the node pull a version from its registry (library only)",
+    ),
+    ApiCall(
         "GET",
         f"{_NODE}/query-url-metadata",
         "Sys.AccessNetwork on the node (since 8.2), or Sys.Audit and Sys.Modify on /",

@@ -275,6 +275,33 @@ class Storages:
             raise
         return self._get_template(storage, filename)
 
+    def pull_image(
+        self, storage: str, reference: str, name: str, on_line: OnLine | None = None
+    ) -> Volume:  # fmt: skip
+        """Let the node pull a container image from its registry, and wait for it (Proxmox VE 9.1 and later).
+
+        A guest can be made of it like of a template. The node takes a tag, never a digest, and no login but what skopeo
+        finds there; so the tag is to be one that never moves, and the registry one that lets everybody read.
+
+        :param reference: `host[:port]/path:tag`.
+        :param name: of its file, without `.tar`; one of that name is taken as it is.
+        :raises ApiFailed: 501, the node is older.
+        :raises TaskFailed: the node does not get it; nothing of it is kept.
+        """
+        present = self.find_volume(f"{storage}:vztmpl/{name}.tar")
+        if present is not None:
+            return present
+        path, parameters = self._path(storage, "oci-registry-pull"), {"reference": reference, "filename": name}
+        try:
+            self._tasks.run(
+                lambda: read_upid(self._door.post(path, parameters)),
+                on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True,
+            )  # fmt: skip
+        except PermissionMissing as error:
+            error.hint = DOWNLOAD_RIGHTS.format(node=self._node, storage=storage)
+            raise
+        return self._get_template(storage, f"{name}.tar")
+
     def query_url(self, url: str) -> int:
         """Ask the node how long a file behind a URL is, in bytes; 0 where that is not told.
 

@@ -11,6 +11,7 @@ from goldsmith.node.download import Wanted, run_url_download
 from goldsmith.node.faults import ApiFault, ParameterFault, PermissionFault
 from goldsmith.node.formats import split_list
 from goldsmith.node.incoming import clean_filename
+from goldsmith.node.oci import Pull, name_file, run_pull
 from goldsmith.node.routing import Call, Caller, method
 from goldsmith.node.storage.driver import Storage, VolumeId
 from goldsmith.node.storage.listing import SUFFIXES, find_owner, get_content, list_content, parse_volume
@@ -254,3 +255,15 @@ def check_network(call: Call) -> None:
     node = f"/nodes/{call.node.name}"
     if not call.caller.may(node, "Sys.AccessNetwork") and not call.caller.may("/", "Sys.Audit", "Sys.Modify"):
         raise PermissionFault
+
+
+@method("POST", f"{_STORAGE}/oci-registry-pull", since="9.1")
+def pull_image(call: Call) -> str:
+    """Pull a container image from a registry into a storage; returns the task."""
+    params, storage = call.params, call.node.storage(call.params["storage"])
+    call.caller.check(f"/storage/{storage.id}", "Datastore.AllocateTemplate")
+    check_network(call)
+    if "vztmpl" not in storage.content:
+        raise ApiFault(f"storage '{storage.id}' does not support 'vztmpl' content")
+    name = name_file(params["reference"], params.get("filename", ""))
+    return call.spawn("download", name, run_pull, Pull(storage.id, params["reference"], name))
