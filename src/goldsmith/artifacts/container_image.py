@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from goldsmith.artifacts.compression import PIECE, open_archive
-from goldsmith.artifacts.credentials import find_credentials
+from goldsmith.artifacts.credentials import PASSWORD, USER, find_credentials
 from goldsmith.artifacts.http import RegistryOptions
 from goldsmith.artifacts.layout import explain_write_errors
 from goldsmith.artifacts.manifest import (
@@ -97,9 +97,13 @@ def _open(reference: OciImage, options: RegistryOptions) -> tuple[Registry, str]
     if host != reference.host and "/" not in path:
         path = f"library/{path}"
     if options.credentials is None:
-        known = find_credentials(reference.host, path, os.environ, Path.home())
-        options = replace(options, credentials=known)
+        options = replace(options, credentials=find_credentials(reference.host, path, _drop_login(), Path.home()))
     return Registry(host, options), path
+
+
+def _drop_login() -> dict[str, str]:
+    """Return the environment without the login that is meant for the image's own registry, and for no other."""
+    return {name: value for name, value in os.environ.items() if name not in (USER, PASSWORD)}
 
 
 def _read_manifest(registry: Registry, path: str, reference: OciImage, architecture: str) -> tuple[Manifest, Digest]:

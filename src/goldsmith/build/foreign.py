@@ -15,10 +15,11 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from goldsmith.artifacts.credentials import find_login
 from goldsmith.artifacts.export import write_template
 from goldsmith.artifacts.repository import TAG, Repository, Version
 from goldsmith.artifacts.revocation import check_not_revoked
@@ -37,6 +38,7 @@ from goldsmith.pve.tasks import OnLine
 
 if TYPE_CHECKING:
     from goldsmith.artifacts.container_image import ContainerImage
+    from goldsmith.artifacts.http import RegistryOptions
 
 DIGITS = 16
 """Hex digits of a digest in a name: nobody makes two files with the same 64 bits by accident, and the whole digest is
@@ -60,6 +62,8 @@ class Found:
     """Of a container image, its manifest."""
     stored: Version | None = None
     """Where goldsmith has stored it in that registry, the version that it is."""
+    is_own: bool = False
+    """Whether it lies in the registry that the image's own versions are stored in."""
 
     @property
     def file_digest(self) -> Digest | None:
@@ -128,7 +132,7 @@ def find_foreign(image: Image, site: Site) -> Found | None:
         case LocalFile() as base:
             return _find_file(base, image)
         case OciImage() as base:
-            return _find_image(base, site)
+            return _find_image(base, site, image.repository)
     return None
 
 
@@ -144,14 +148,27 @@ def _find_file(base: LocalFile, image: Image) -> Found:
     return Found(base, digest, f"{path.name} of this machine: {digest}")
 
 
-def _find_image(base: OciImage, site: Site) -> Found:
+def _find_image(base: OciImage, site: Site, repository: str) -> Found:
     from goldsmith.artifacts.container_image import find_image  # HTTP takes a while to import
 
-    architecture = site.node.read_architecture()
-    image = find_image(base, architecture, read_options(os.environ))
-    if (stored := _find_stored(image)) is not None:
-        return Found(base, image.digest, f"{base} is {stored}, {image.digest}", image, stored)
-    return Found(base, image.digest, f"{base} is {image.digest} now, for {architecture}", image)
+    architecture, is_own = site.node.read_architecture(), repository.startswith(f"{REGISTRY}{base.host}/")
+    found = find_image(base, architecture, choose_options(is_own=is_own))
+    if is_own and (stored := _find_stored(found)) is not None:
+        return Found(base, found.digest, f"{base} is {stored}, {found.digest}", found, stored, is_own)
+    return Found(base, found.digest, f"{base} is {found.digest} now, for {architecture}", found, is_own=is_own)
+
+
+def choose_options(*, is_own: bool) -> RegistryOptions:
+    """Return how a base's registry is talked to; what the environment says is meant for the image's own registry.
+
+    Another one never gets that login; it is spoken to by TLS, and known by the logins that podman and docker keep.
+    """
+    from goldsmith.artifacts.http import RegistryOptions
+
+    if not is_own:
+        return RegistryOptions()
+    options = read_options(os.environ)
+    return replace(options, credentials=find_login(os.environ))
 
 
 def _find_stored(image: ContainerImage) -> Version | None:
@@ -289,6 +306,6 @@ class Carrier:
                 write_template(_open_repository(found.base), found.stored, target, on_bytes=watch)
                 yield target, digest_file(target)
                 return
-            options, wanted = read_options(os.environ), (INIT, SSHD)
+            options, wanted = choose_options(is_own=found.is_own), (INIT, SSHD)
             made = squash_image(found.image, Path(folder), options, wanted=wanted, on_bytes=watch)
             yield made.path, made.digest

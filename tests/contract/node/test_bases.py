@@ -210,6 +210,9 @@ def bring(site: Site, tmp_path: Path) -> Callable[..., str]:
 
 
 def make_image(folder: Path, **variables: Any) -> Image:
+    base = variables.get("base_image", "")
+    if base.startswith("oci://"):  # the image's own registry
+        variables.setdefault("repository", "/".join(base.split("/")[:3]) + "/golden")
     return Image("golden", folder, folder, Variables(**variables))
 
 
@@ -449,3 +452,20 @@ def test_a_version_of_ours_is_brought_as_it_is_stored(
     digest: Digest = digest_template(repository, version)
     assert names == {f"{version.name}-{version.digest[7:23]}-{digest[7:23]}.tar.zst"}
     assert digest_file(tidy / names.pop()) == digest
+
+
+def test_the_login_for_ones_own_registry_goes_to_no_other(
+    registry: RealRegistry, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOLDSMITH_REGISTRY_USER", "ops")
+    monkeypatch.setenv("GOLDSMITH_REGISTRY_PASSWORD", "unmistakable")
+    sent: list[object] = []
+    monkeypatch.setattr(
+        "goldsmith.artifacts.container_image.Registry", lambda _, options: sent.append(options) or 1 / 0
+    )
+    base = f"oci://{registry.host}/base/many:1"
+    for repository, user in (("oci://elsewhere.example.org/golden", None), (f"oci://{registry.host}/x", "ops")):
+        with pytest.raises(ZeroDivisionError):
+            find_foreign(make_image(tmp_path, base_image=base, repository=repository), site)
+        credentials = sent[-1].credentials
+        assert (None if credentials is None else credentials.user) == user
