@@ -33,8 +33,8 @@ PIECE = 1 << 20
 WHITEOUT, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
 """Names that take away: one entry; all that a folder had. With the third begin names of aufs, which mean nothing."""
 DEVICES = b"dev"
-"""Nothing is taken of this folder: a guest gets its own, and may make no devices. Proxmox leaves out `./dev/*`, but names
-in an image need not begin so (PVE 8.4, PVE::LXC::Create)."""
+"""Nothing is taken of this folder: a guest gets its own, and may make no devices. Proxmox leaves out `./dev/*` itself,
+but names in an image need not begin so (PVE 8.4, PVE::LXC::Create)."""
 _MOST_LINKS = 40
 """Symbolic links on one path, as Linux has it (path_resolution(7))."""
 _END = bytes(2 * BLOCK)
