@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from goldsmith.base.events import Events
+from goldsmith.base.events import Event, Events, Notice
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import find_orphans, open_journal, render_mark
 from goldsmith.build.sweep import sweep_orphans
@@ -139,3 +139,17 @@ def test_somebody_elses_lock_and_guest_stay(node: Node, site: Site, tmp_path: Pa
     leave(site, tmp_path, upid)
     sweep_orphans(site, tmp_path, Events())
     assert node.guest(VMID).lock == "backup"
+
+
+def test_one_that_nobody_can_unlock_is_told_of_and_stays_in_the_journal(node: Node, site: Site, tmp_path: Path) -> None:
+    embedded = replace(site, kind="embedded")
+    upid = create(site)
+    break_off(node)
+    leave(embedded, tmp_path, upid)
+    told: list[Event] = []
+    sweep_orphans(embedded, tmp_path, Events(told.append))
+    (notice,) = [event for event in told if isinstance(event, Notice)]
+    assert notice.level == "warning"
+    assert f"guest {VMID} is locked (create) by a task that is gone (the embedded node puts" in notice.message
+    assert not site.pve.is_free(VMID)
+    assert find_orphans(tmp_path)

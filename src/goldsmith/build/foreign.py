@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -299,13 +299,18 @@ class Carrier:
 
         assert isinstance(found.base, OciImage)
         assert found.image is not None
-        with tempfile.TemporaryDirectory(prefix="base-", dir=self.state / "bases") as folder:
+        folder = self.state / "bases" / f"{found.name}.part"
+        shutil.rmtree(folder, ignore_errors=True)  # of one that was killed; we hold the lock
+        try:
+            folder.mkdir(mode=0o700)
             watch = self.events.watch(str(found.base), found.image.size)
             if found.stored is not None:
-                target = Path(folder) / f"template{SUFFIX}"
+                target = folder / f"template{SUFFIX}"
                 write_template(_open_repository(found.base), found.stored, target, on_bytes=watch)
                 yield target, digest_file(target)
                 return
             options, wanted = choose_options(is_own=found.is_own), (INIT, SSHD)
-            made = squash_image(found.image, Path(folder), options, wanted=wanted, on_bytes=watch)
+            made = squash_image(found.image, folder, options, wanted=wanted, on_bytes=watch)
             yield made.path, made.digest
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

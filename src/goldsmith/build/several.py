@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from goldsmith.base.errors import GoldsmithError, Interrupted, UsageError
 from goldsmith.base.events import Events, Notice
-from goldsmith.build.base import is_foreign, is_version
+from goldsmith.build.base import is_version
 from goldsmith.build.cache.keys import ensure_secret, make_keys
 from goldsmith.build.cache.read import NO_BASE, find_base
 from goldsmith.build.facts import Site
@@ -65,10 +65,10 @@ class Brake:
 def describe_start(image: Image, site: Site, stages: tuple[Stage, ...]) -> str:
     """Return what the beginning of an image's build consists of, as `Job.shares`: its base, and its first layer.
 
-    Where the base may have still to be downloaded, that alone is shared.
+    Where the base has still to be downloaded or sent, that alone is shared.
     """
     base = image.variables.base_image
-    if is_foreign(base) or (not is_version(base) and find_base(image, site) is None):
+    if not is_version(base) and find_base(image, site) is None:
         return f"{site.name} {base}"
     return f"{site.name} {base} {make_keys(stages[:1], NO_BASE, ensure_secret(image))[0].key}"
 

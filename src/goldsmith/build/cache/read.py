@@ -10,14 +10,14 @@ from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.artifacts.revocation import find_revocation
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import VersionNotFound
-from goldsmith.build.base import get_base_version, is_version
+from goldsmith.build.base import get_base_version, is_foreign, is_version
 from goldsmith.build.cache.archives import list_archives
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
 from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
-from goldsmith.build.foreign import Found, digest_base, find_foreign
+from goldsmith.build.foreign import Found, digest_base, find_brought, find_foreign
 from goldsmith.build.plan import choose_disk
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.definition.image import Image
@@ -81,7 +81,10 @@ def find_base_digest(image: Image, site: Site, state: Path, found: Found | None)
 
 
 def find_base(image: Image, site: Site) -> Volume | None:
-    """Find the base image on the node, as `ensure_appliance` would choose it; None where it must be downloaded."""
+    """Find the base image on the node, as a build would choose it; None where it must be downloaded or sent."""
+    if is_foreign(image.variables.base_image):
+        found = find_foreign(image, site)
+        return None if found is None else find_brought(found, site, image.variables.proxmox_storage)
     wanted = image.variables.base_image
     storage = find_base_storage(wanted, image.variables.proxmox_storage)
     return find_newest(wanted, site.node.storage.list_content(storage, "vztmpl"))
