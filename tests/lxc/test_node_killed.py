@@ -195,7 +195,6 @@ def _download(workshop: LayeredWorkshop, url: str) -> None:
 
 
 @case("create, copied on write", "vzcreate", begin_build)
-@case("start", "vzstart", begin_build)
 @case("dump", "vzdump", begin_build, 0.1)
 def _build(workshop: LayeredWorkshop, _url: str) -> None:
     workshop.write_image(make_playbook())
@@ -216,7 +215,6 @@ def _restore(workshop: LayeredWorkshop, _url: str) -> None:
     workshop.describe(three=str(time.time_ns()))
 
 
-@case("test: create", "vzcreate", begin_test, 0.2)
 @case("test: destroy", "vzdestroy", begin_test)
 def _test(workshop: LayeredWorkshop, _url: str) -> None:
     del workshop
