@@ -90,10 +90,10 @@ class Entry:
     """The image, or its version."""
     vmids: tuple[int, ...] = ()
     dump_storage: str = ""
-    tasks: tuple[str, ...] = ()
-    """UPIDs of the tasks that make its guests: such a guest carries no mark before it is whole."""
     template: str = ""
     """Volume id of a template that was brought to the node for this run alone; its name carries the run's id."""
+    tasks: tuple[str, ...] = ()
+    """UPIDs of the tasks that make its guests: such a guest carries no mark before it is whole."""
 
 
 @dataclass
