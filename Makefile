@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd sudo \
             openssh-client debian-archive-keyring git
 .DEFAULT_GOAL := help
-.PHONY: help install lxc-image lxc-image-check lxc-test images check test test-slow test-lxc test-contract test-journey
+.PHONY: help install lxc-image lxc-image-check lxc-test images publish check test test-slow test-lxc test-contract test-journey
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -37,6 +37,9 @@ lxc-test: install ## Test the newest version of images/lxc on fresh guests
 
 images: install ## List the versions that were built
 	@$(BIN)/goldsmith images
+
+publish: install ## Bring tested versions to the storages that `publish` in vars.yml names
+	$(BIN)/goldsmith publish
 
 $(VENV)/.test-packages: $(VENV)/.packages tests/install-packages.sh
 	$(SUDO) tests/install-packages.sh

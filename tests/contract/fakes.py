@@ -89,7 +89,7 @@ class Node(FakePve):  # type: ignore[misc]
     async def _answer(self, request: Any, handler: Any, generic: Any, path_node: str) -> Any:
         call = f"{request.method} {re.sub(r'^/api2/json|UPID:.*?(?=/|$)', '', request.path)}"
         self.calls.append(call)
-        self._opened.add(request.transport)
+        self._opened |= {request.transport} - {None}  # whose client has hung up already
         if not self._is_hit(call) or self.fault is None:
             return await super()._answer(request, handler, generic, path_node)
         kind = self.fault.kind

@@ -17,6 +17,7 @@ GoldsmithError              1   anything goldsmith stops for
 │   ├── ApiFailed               answers a call with an error
 │   ├── TaskFailed              ended a task with an error
 │   └── ShellFailed             ran a command that failed
+│       └── ShellMissing        has no shell for us, because the configuration says so
 ├── GuestError              6   a guest
 │   ├── GuestUnready            did not become ready in time
 │   └── NotOurs                 or address is in use and goldsmith did not make it: never touched
@@ -195,6 +196,10 @@ class TaskFailed(PveError):
 
 class ShellFailed(PveError):
     """A command on the node's own shell failed, or the shell cannot be reached or may not become root."""
+
+
+class ShellMissing(ShellFailed):
+    """A shell on the node is needed, and the configuration says that there is none (`proxmox_shell: none`)."""
 
 
 class GuestError(GoldsmithError):

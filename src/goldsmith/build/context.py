@@ -17,6 +17,7 @@ from goldsmith.base.digest import Digest
 from goldsmith.base.errors import GuestError
 from goldsmith.base.events import Events, LogLine
 from goldsmith.build.cache.keys import LayerKey, ensure_secret, find_changes, make_keys
+from goldsmith.build.carry import Volid
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site
 from goldsmith.build.guest import TempGuest
@@ -45,6 +46,8 @@ class Build:
     """Ansible's whole output goes there."""
     downloads: Store | None = None
     """Packages that were downloaded; None: builds share none."""
+    target: Site | None = None
+    """Where the template is uploaded to; None where it is built there, and placed by the shell."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     begun: float = field(default_factory=time.monotonic)
     epoch: int | None = field(default_factory=lambda: read_epoch(os.environ))
@@ -71,7 +74,10 @@ class Build:
     dump: Backup = field(init=False)
     remove_dump: Callable[[], None] = field(init=False)
     version: Version = field(init=False)
-    template: PurePosixPath = field(init=False)
+    reference: str = ""
+    """What a backup that stays is called, where there is no version."""
+    template: PurePosixPath | Volid = field(init=False)
+    """Where it is: a path on the node, or a volume of a node without a shell."""
 
     def __post_init__(self) -> None:
         self.since = list(self.plan.since)

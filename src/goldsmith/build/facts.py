@@ -11,6 +11,7 @@ from typing import TypeVar
 from goldsmith.base.errors import PveError
 from goldsmith.build.guest import has_answer
 from goldsmith.definition.bases import NodeTemplate, parse_base
+from goldsmith.pve.absent import AbsentShell, refuse
 from goldsmith.pve.client import NodeApi, Pve
 from goldsmith.pve.guests import Guest
 from goldsmith.pve.shell import Shell
@@ -68,6 +69,20 @@ class Site:
     """Where a guest's console is recorded; Proxmox records none."""
 
     @property
+    def has_shell(self) -> bool:
+        """Whether there is a shell on the node at all; one that was not opened yet counts."""
+        return not isinstance(self.shell, AbsentShell)
+
+    def need_shell(self, what: str) -> None:
+        """Ask for a shell before something is begun that cannot be done without.
+
+        :param what: that, for the message: `keeping host keys`.
+        :raises ShellMissing: there is none.
+        """
+        if not self.has_shell:
+            raise refuse(what, self.node.name)
+
+    @property
     def name(self) -> str:
         """What tells it from other sites, for the journal."""
         connection = self.pve.connection
@@ -95,7 +110,8 @@ class NodeFacts(GuestFacts):
     templates: frozenset[str] | None = None
     """File names of the templates in the storage of the base image; None: not known."""
     dump_storage: str
-    template_directory: PurePosixPath
+    template_directory: PurePosixPath | None
+    """Where templates lie; None where there is no shell, so that nobody needs to know."""
 
 
 Facts = TypeVar("Facts", bound=GuestFacts)
@@ -137,7 +153,9 @@ def read_facts(site: Site, storage: str, base: str, guests: Sequence[Guest] | No
         compress=site.compress,
         templates=templates,
         dump_storage=choose_dump_storage(site.node.storage.list_storages("backup"), site.file_storage or storage).name,
-        template_directory=site.node.storage.get_template_directory(site.file_storage or storage),
+        template_directory=(
+            site.node.storage.get_template_directory(site.file_storage or storage) if site.has_shell else None
+        ),
     )
 
 

@@ -27,9 +27,9 @@ from goldsmith.base.digest import Digest, digest_file
 from goldsmith.base.errors import DefinitionError, PveError, TaskFailed, VersionNotFound
 from goldsmith.base.events import Events
 from goldsmith.base.files import open_lock, write_atomic
+from goldsmith.build.carry import identify_volume
 from goldsmith.build.facts import Site
 from goldsmith.build.repositories import open_location, read_options
-from goldsmith.build.templates import digest_volume
 from goldsmith.definition.bases import Download, Foreign, LocalFile, OciImage, find_suffix
 from goldsmith.definition.image import Image
 from goldsmith.definition.values import REGISTRY
@@ -201,7 +201,7 @@ def digest_base(site: Site, base: Volume, state: Path) -> Digest:
     """Return the digest of a template, remembered by its volume id, size and time as the node tells them."""
     known, name = _read_known(state), _name_known(site, base)
     if name not in known:
-        remember_digest(site, base, digest_volume(site, base), state)
+        remember_digest(site, base, identify_volume(site, base), state)
         known = _read_known(state)
     return Digest(known[name])
 
@@ -248,10 +248,26 @@ class Carrier:
             volume = find_brought(found, self.site, self.storage)
             if volume is None:
                 volume = self._bring(found)
-            elif not found.is_true(volume.name, digest_base(self.site, volume, self.state)):
+            elif not self._is_whole(found, volume):
                 hint = f"remove it, and it is brought again: pvesm free {volume.volid}"
                 raise PveError(f"{volume.volid} is damaged: it is not what its name says", hint=hint)
             return volume
+
+    def _is_whole(self, found: Found, volume: Volume) -> bool:
+        """Tell whether a file on the node is what its name says.
+
+        Where there is no shell on the node to digest it, and nobody here has brought it, the node compares a download
+        itself; of others only the name and the size can be looked at.
+        """
+        if self.site.has_shell or _name_known(self.site, volume) in _read_known(self.state):
+            return found.is_true(volume.name, digest_base(self.site, volume, self.state))
+        match found.base:
+            case Download(url=url):
+                return self._download(found, url).volid == volume.volid
+            case LocalFile(path=path):
+                return volume.size == Path(path).stat().st_size
+            case OciImage():
+                return volume.size > 0
 
     def _bring(self, found: Found) -> Volume:
         match found.base:

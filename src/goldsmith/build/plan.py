@@ -16,11 +16,14 @@ from goldsmith.build.cache.choose import (
     choose_kept,
     choose_start,
     explain_layer,
+    find_kept,
     is_current,
 )
 from goldsmith.build.cache.guests import Checkpoint
 from goldsmith.build.cache.keys import LayerKey
+from goldsmith.build.delivery import Delivery, Way
 from goldsmith.build.facts import GuestFacts, NodeFacts, find_base_storage
+from goldsmith.build.kept import KeptImage
 from goldsmith.build.link import choose_link
 from goldsmith.build.steps import (
     ArchiveLayer,
@@ -29,6 +32,7 @@ from goldsmith.build.steps import (
     DropLayers,
     DumpGuest,
     EnsureBase,
+    KeepBackup,
     KeepLayer,
     Place,
     PlaceTemplate,
@@ -41,6 +45,7 @@ from goldsmith.build.steps import (
     Step,
     StopGuest,
     StoreVersion,
+    UploadTemplate,
 )
 from goldsmith.definition.hosts import Reserved
 from goldsmith.definition.image import Image
@@ -67,6 +72,8 @@ class BuildPlan:
     """How finished layers are kept; None: not at all."""
     current: Version | None = None
     """The version that is there already, where nothing has changed."""
+    kept: KeptImage | None = None
+    """The backup that is there already, where nothing has changed, and no version is made."""
     since: tuple[int, ...] = ()
     """When each of the layers that are used again was built, in seconds since 1970."""
     keys: tuple[LayerKey, ...] = ()
@@ -85,20 +92,30 @@ def plan_build(
     *,
     reserved: Reserved = NOTHING_RESERVED,
     keep: bool = False,
+    delivery: Delivery | None = None,
 ) -> BuildPlan:
     """Decide how an image is built on a node.
 
     :param layering: its layers, and what of them is finished.
     :param reserved: what the inventory's servers have; a build guest never gets any of it.
+    :param delivery: how it gets to its node where there is no shell there.
     :raises NotOurs: the vmid or address that the image names belongs to somebody, or no vmid of the pool is free.
     :raises DefinitionError: the address cannot work on this node.
     """
     if is_current(layering) and not keep:
-        steps: tuple[Step, ...] = (_place_template(image, facts),)
+        steps: tuple[Step, ...] = (_place_template(image, facts, delivery),)
         return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, current=layering.current)
+    kept = find_kept(image.name, layering) if delivery is not None and delivery.way is Way.BACKUP else None
+    if kept is not None and not keep:
+        steps = (KeepBackup(name=image.name, storage=kept.volid.partition(":")[0], reason="nothing has changed"),)
+        return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, kept=kept)
     start = choose_start(image.name, layering, keep=keep, wanted=image.variables.temp_vmid)
     keeps = layering.keeps if not keep and len(layering.stages) > 1 else None
-    steps = tuple(_list_steps(image, facts, layering, start, reserved, keep=keep, keeps=keeps))
+    steps = (
+        *_list_steps(image, facts, layering, start, reserved, keeps=keeps),
+        *_list_ends(image, facts, delivery),
+        RemoveGuest(keep=keep, has_layers=keeps == "snapshots", reason=_explain_end(keep=keep, keeps=keeps)),
+    )
     return BuildPlan(
         image, facts.node, facts.kind, steps, layering.stages, keep, keeps, since=start.since, keys=layering.keys
     )
@@ -111,9 +128,9 @@ def _list_steps(
     start: Start,
     reserved: Reserved,
     *,
-    keep: bool,
     keeps: Keeping | None,
 ) -> Iterable[Step]:
+    """List what makes the guest, up to its being stopped for good."""
     variables = image.variables
     yield EnsureBase(
         storage=variables.proxmox_storage,
@@ -127,21 +144,29 @@ def _list_steps(
     yield from _list_layers(layering, start, keeps, facts.dump_storage)
     yield Seal(reason="an image must not carry keys, ids, logs or caches of the guest it was made in")
     yield StopGuest(reason="a stopped guest's dump is consistent")
+
+
+def _list_ends(image: Image, facts: NodeFacts, delivery: Delivery | None) -> Iterable[Step]:
+    """List what becomes of the stopped guest: a version and a template, or a backup that stays."""
     yield DumpGuest(storage=facts.dump_storage, compress=facts.compress, reason="the guest becomes an archive")
+    if delivery is not None and delivery.way is Way.BACKUP:
+        yield KeepBackup(name=image.name, storage=facts.dump_storage, reason=delivery.reason)
+        return
     yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
-    yield _place_template(image, facts)
-    has_layers = keeps == "snapshots"
-    yield RemoveGuest(keep=keep, has_layers=has_layers, reason=_explain_end(keep=keep, has_layers=has_layers))
+    yield _place_template(image, facts, delivery)
 
 
-def _explain_end(*, keep: bool, has_layers: bool) -> str:
+def _explain_end(*, keep: bool, keeps: Keeping | None) -> str:
     if keep:
         return "--keep"
-    return "the next build goes on from its layers" if has_layers else "it has served its purpose"
+    return "the next build goes on from its layers" if keeps == "snapshots" else "it has served its purpose"
 
 
-def _place_template(image: Image, facts: NodeFacts) -> PlaceTemplate:
+def _place_template(image: Image, facts: NodeFacts, delivery: Delivery | None) -> PlaceTemplate | UploadTemplate:
+    if delivery is not None:
+        return UploadTemplate(node=delivery.node, storage=delivery.storage, reason=delivery.reason)
     directory = image.variables.dump_dir or facts.template_directory
+    assert directory is not None  # known wherever there is a shell
     return PlaceTemplate(directory=directory, name=image.name, reason=f"{image.name}-<date>.tar.zst, never overwritten")
 
 

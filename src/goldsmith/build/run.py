@@ -10,8 +10,17 @@ from typing import Any
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.events import Events, ImageBuilt, Notice
+from goldsmith.base.units import render_bytes
 from goldsmith.build.actions.base import ensure_base
-from goldsmith.build.actions.export import dump_guest, ensure_template, place_template, store_version
+from goldsmith.build.actions.export import (
+    dump_guest,
+    ensure_template,
+    keep_backup,
+    place_template,
+    send_template,
+    store_version,
+    upload_template,
+)
 from goldsmith.build.actions.guest import create_guest, finish_guest, start_guest, stop_guest
 from goldsmith.build.actions.layers import (
     archive_layer,
@@ -25,8 +34,10 @@ from goldsmith.build.actions.provision import provision, seal
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.prune import bound_cache
 from goldsmith.build.cache.read import read_layering
+from goldsmith.build.carry import Volid
 from goldsmith.build.context import Build
 from goldsmith.build.credentials import ensure_build_key, ensure_credentials, has_credentials
+from goldsmith.build.delivery import Delivery
 from goldsmith.build.facts import Site, note_answering, read_facts
 from goldsmith.build.journal import open_journal
 from goldsmith.build.plan import NOTHING_RESERVED, BuildPlan, plan_build
@@ -39,6 +50,7 @@ from goldsmith.build.steps import (
     DropLayers,
     DumpGuest,
     EnsureBase,
+    KeepBackup,
     KeepLayer,
     PlaceTemplate,
     Provision,
@@ -50,6 +62,7 @@ from goldsmith.build.steps import (
     Step,
     StopGuest,
     StoreVersion,
+    UploadTemplate,
 )
 from goldsmith.build.sweep import sweep_orphans
 from goldsmith.build.undo import Undo
@@ -58,17 +71,27 @@ from goldsmith.definition.image import Image
 from goldsmith.provision.downloads.bounds import bound_store
 from goldsmith.provision.downloads.store import Store
 from goldsmith.provision.stages import Stage
+from goldsmith.pve.backup import Backup
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build came to. `template` lies on the node; seconds are the whole build's."""
+    """What a build came to. `template` lies on the node: a path there, or a volume of one without a shell. Seconds."""
 
     version: Version
-    template: PurePosixPath
+    template: PurePosixPath | Volid
     seconds: float
     is_new: bool = True
     """Whether anything was built: nothing is where nothing has changed."""
+
+
+@dataclass(frozen=True)
+class KeptBackup:
+    """What a build came to that leaves a protected backup on the node, and no version. Seconds."""
+
+    reference: str
+    backup: Backup
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +113,7 @@ def prepare_build(
     events: Events,
     reserved: Reserved = NOTHING_RESERVED,
     wishes: Wishes = Wishes(),
+    delivery: Delivery | None = None,
 ) -> BuildPlan:
     """Remove what killed builds have left on the node, look at it, and plan.
 
@@ -98,11 +122,18 @@ def prepare_build(
     :raises NotOurs, DefinitionError, PveError: it cannot work; nothing was created.
     """
     sweep_orphans(site, state, events.about(image.name))
-    return look_and_plan(image, site, stages, state=state, reserved=reserved, wishes=wishes)
+    return look_and_plan(image, site, stages, state=state, reserved=reserved, wishes=wishes, delivery=delivery)
 
 
 def look_and_plan(
-    image: Image, site: Site, stages: tuple[Stage, ...], *, state: Path, reserved: Reserved, wishes: Wishes
+    image: Image,
+    site: Site,
+    stages: tuple[Stage, ...],
+    *,
+    state: Path,
+    reserved: Reserved,
+    wishes: Wishes,
+    delivery: Delivery | None = None,
 ) -> BuildPlan:
     """Look at a node and plan; nothing is changed on it.
 
@@ -112,7 +143,7 @@ def look_and_plan(
     layering = read_layering(image, site, stages, key, state=state, refresh=wishes.refresh, guests=guests)
     facts = read_facts(site, image.variables.proxmox_storage, image.variables.base_image, guests)
     facts = note_answering(facts, image.fixed_address)
-    return plan_build(image, facts, layering, reserved=reserved, keep=wishes.keep)
+    return plan_build(image, facts, layering, reserved=reserved, keep=wishes.keep, delivery=delivery)
 
 
 def prepare_stages(image: Image, events: Events) -> tuple[Stage, ...]:
@@ -142,7 +173,14 @@ def read_layers(image: Image, site: Site | None, *, state: Path, refresh: bool) 
 
 
 def run_build(
-    plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path, downloads: Store | None = None
+    plan: BuildPlan,
+    *,
+    site: Site,
+    events: Events,
+    state: Path,
+    log: Path,
+    downloads: Store | None = None,
+    target: Site | None = None,
 ) -> Built:
     """Do all steps of a plan. Whatever happens, the guest, the dump and the keys it has made are gone afterwards.
 
@@ -150,34 +188,75 @@ def run_build(
 
     :param log: file for Ansible's whole output; of several layers, each has one of its own beside it.
     :param downloads: packages that builds share; None: they share none.
+    :param target: where the template is uploaded to, where the plan says so.
     :raises GoldsmithError: a step failed; the events have told which.
     """
-    image, events = plan.image, events.about(plan.image.name)
+    events = events.about(plan.image.name)
     if plan.current is not None:
-        return _use_current(plan, plan.current, site, events)
-    site.shell.get_way()  # whatever opens it (a key, a password for sudo) is asked for before anything is made
+        return _use_current(plan, plan.current, target or site, events)
+    build, seconds = _do_all(plan, Ground(site, target), events, state=state, log=log, downloads=downloads)
+    built = Built(build.version, build.template, seconds)
+    _announce(built, events)
+    return built
+
+
+def run_kept_build(
+    plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path, downloads: Store | None = None
+) -> KeptBackup:
+    """Do all steps of a plan whose result stays on the node as a protected backup; see `run_build`."""
+    events = events.about(plan.image.name)
+    if plan.kept is not None:
+        found = plan.kept
+        events.emit(Notice(message=f"{found.reference} is up to date: nothing that it is made of has changed"))
+        return KeptBackup(found.reference, Backup(found.volid, "", found.size), 0.0)
+    build, seconds = _do_all(plan, Ground(site), events, state=state, log=log, downloads=downloads)
+    kept = KeptBackup(build.reference, build.dump, seconds)
+    told = f"{kept.reference} is kept as {kept.backup.volid}, protected: {render_bytes(kept.backup.size)}"
+    events.emit(Notice(message=f"{told}, {kept.seconds:.1f} s"))
+    return kept
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where an image is built, and where its template is uploaded to, if anywhere."""
+
+    site: Site
+    target: Site | None = None
+
+
+def _do_all(
+    plan: BuildPlan, ground: Ground, events: Events, *, state: Path, log: Path, downloads: Store | None
+) -> tuple[Build, float]:
+    """Do all steps; return what came of them, and the seconds that it took."""
+    image, site = plan.image, ground.site
+    if site.has_shell:
+        site.shell.get_way()  # whatever opens it (a key, a password for sudo) is asked for before anything is made
     with open_journal(state, "build", site=site.name, image=image.name) as journal, Undo(events, journal) as undo:
-        build = Build(plan, site, journal, undo, events, ensure_build_key(state), log, downloads)
+        key = ensure_build_key(state)
+        build = Build(plan, site, journal, undo, events, key, log, downloads, ground.target)
         for number, step in enumerate(plan.steps, start=1):
             with events.step(step.title, reason=step.reason, index=number, total=len(plan.steps)) as outcome:
                 outcome.result = run_step(step, build)
-        built = Built(build.version, build.template, build.seconds)
+        seconds = build.seconds
     if plan.keeps is not None:
         bound_cache(site, state=state, now=time.time(), events=events)
     if downloads is not None:
         bound_store(downloads)
-    _announce(built, events)
-    return built
+    return build, seconds
 
 
 def _use_current(plan: BuildPlan, version: Version, site: Site, events: Events) -> Built:
     """Build nothing, as nothing has changed; only a template that is no longer there is placed again."""
     begun = time.monotonic()
-    repository = open_image_repository(plan.image)
-    step = next(step for step in plan.steps if isinstance(step, PlaceTemplate))
-    template = ensure_template(step, repository, version, site, events)
+    repository, template = open_image_repository(plan.image), list[PurePosixPath | Volid]()
+    for step in plan.steps:
+        match step:
+            case PlaceTemplate():
+                template.append(ensure_template(step, repository, version, site, events))
+            case UploadTemplate():
+                template.append(send_template(step, repository, version, site, events))
     events.emit(Notice(message=f"{version} is up to date: nothing that it is made of has changed"))
-    return Built(version, template, time.monotonic() - begun, is_new=False)
+    return Built(version, template[0], time.monotonic() - begun, is_new=False)
 
 
 def _announce(built: Built, events: Events) -> None:
@@ -209,6 +288,8 @@ ACTIONS: Mapping[type[Step], Callable[[Any, Build], str]] = {
     DumpGuest: dump_guest,
     StoreVersion: store_version,
     PlaceTemplate: place_template,
+    UploadTemplate: upload_template,
+    KeepBackup: keep_backup,
     RemoveGuest: finish_guest,
 }
 """How each kind of step is done. An action returns a short word on what it came to."""

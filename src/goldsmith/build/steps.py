@@ -201,6 +201,24 @@ class PlaceTemplate(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UploadTemplate(Step):
+    """Upload the template into a storage of a node on which there is no shell."""
+
+    form = "upload to {node}:{storage}"
+    node: str
+    storage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepBackup(Step):
+    """Let the dump stay as it is, protected, as what guests are made from."""
+
+    form = "keep the backup in {storage}"
+    name: str
+    storage: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RemoveGuest(Step):
     """Destroy the build guest, and everything else that the build needed only while it ran."""
 

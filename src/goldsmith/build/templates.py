@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.digest import Digest
-from goldsmith.base.events import Events
+from goldsmith.base.events import Events, Notice
+from goldsmith.build.carry import TemplateClash, digest_volume, find_carried, open_cargo, upload
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Journal
 from goldsmith.build.traces import remove_template
 from goldsmith.build.undo import Undo
 from goldsmith.pve.storage import Volume
-
-DIGEST_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,13 @@ def ensure_version(version: Version, repository: Repository, bringing: Bringing)
 
 
 def find_version(version: Version, repository: Repository, bringing: Bringing) -> Volume | None:
-    """Find a template that is the version byte by byte, whatever it is called: a build has put it there."""
+    """Find a template that is the version byte by byte, whatever it is called: a build has put it there.
+
+    Without a shell nobody can read one; there it is the name that tells, and the checksum at its arrival.
+    """
+    if not bringing.site.has_shell:
+        found = (_find_named(version, bringing, storage) for storage in bringing.list_storages())
+        return next((volume for volume in found if volume is not None), None)
     size = measure_template(version)
     same_size = [
         volume
@@ -54,22 +58,27 @@ def find_version(version: Version, repository: Repository, bringing: Bringing) -
     return next((volume for volume in same_size if digest_volume(bringing.site, volume) == wanted), None)
 
 
-def digest_volume(site: Site, volume: Volume) -> Digest:
-    """Return the digest of a template, computed on the node."""
-    path = site.node.storage.get_template_directory(volume.storage) / volume.name
-    said = site.shell.run(["sha256sum", "--", str(path)], timeout=DIGEST_TIMEOUT).stdout
-    return Digest("sha256:" + said.lstrip("\\").split()[0])
+def _find_named(version: Version, bringing: Bringing, storage: str) -> Volume | None:
+    """Find a version by its name; a file of that name which it cannot be is told of, and not used."""
+    try:
+        return find_carried(version, bringing.site, storage)
+    except TemplateClash as error:
+        bringing.events.emit(Notice(message=f"{error.message}; it is not used", level="warning"))
+        return None
 
 
 def bring_version(version: Version, repository: Repository, bringing: Bringing) -> str:
-    """Write a version into the node's storage, under a name that belongs to this run alone: it goes with the run."""
+    """Bring a version into the node's storage, under a name that belongs to this run alone: it goes with the run."""
     site, run_id = bringing.site, bringing.journal.run_id
     storage = next(bringing.list_storages())
-    folder = site.node.storage.get_template_directory(storage)
     name = f"goldsmith-{version.name}-{version.tag}-{run_id}{SUFFIX}"
     volid = f"{storage}:vztmpl/{name}"
     bringing.journal.note_template(volid)
     bringing.undo.add(f"template {volid}", lambda: remove_template(site, volid, run_id))
+    if not site.has_shell:
+        with open_cargo(repository, version, name=name) as cargo:
+            return upload(cargo, site, storage, bringing.events).volid
+    folder = site.node.storage.get_template_directory(storage)
     with open_template(repository, version) as stream:
         site.shell.make_directory(folder)
         site.shell.put(stream, folder / name, on_bytes=bringing.events.watch(name, stream.size))

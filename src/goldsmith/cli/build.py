@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -17,26 +18,37 @@ from goldsmith.base.events import Events, Notice, Undone
 from goldsmith.build.base import find_ancestor
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.read import is_unchanged
+from goldsmith.build.carry import check_storage
 from goldsmith.build.credentials import has_credentials
 from goldsmith.build.facts import Site, read_facts
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.play import read_stages
 from goldsmith.build.repositories import open_image_repository
-from goldsmith.build.run import Built, Wishes, look_and_plan, prepare_build, prepare_stages, run_build
+from goldsmith.build.run import (
+    Built,
+    Ground,
+    KeptBackup,
+    Wishes,
+    look_and_plan,
+    prepare_build,
+    prepare_stages,
+    run_build,
+    run_kept_build,
+)
 from goldsmith.build.several import Job, describe_start, run_jobs
 from goldsmith.build.trial.run import Tested
+from goldsmith.cli.delivery import Route, choose_route, name_node
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, shorten_path
 from goldsmith.cli.project import downloads_directory, state_directory
 from goldsmith.cli.reading import Reading, collect_syntax, find_directories, open_syntax_checks, read_images
-from goldsmith.cli.site import Sites, look_without_node, open_running
+from goldsmith.cli.site import Sites, look_without_node, open_own, open_running
 from goldsmith.cli.terminal import open_events
 from goldsmith.cli.test import Tester, check_passed
 from goldsmith.cli.versions import Chosen
 from goldsmith.definition.image import Image
 from goldsmith.provision.downloads.store import Store
 from goldsmith.provision.stages import Stage
-from goldsmith.pve.client import open_pve
 from goldsmith.verify.outcome import State
 
 UNKNOWN = "the node does not run: which templates it has, and which vmids and addresses are taken, is not known yet"
@@ -59,8 +71,9 @@ def build(settings: Settings, images: tuple[str, ...], check: bool, keep: bool, 
     `goldsmith explain`. Without proxmox_api_host in its vars.yml an image is built on the embedded node of this
     machine, which is started for it and stopped again.
 
-    On standard output: the reference of the version and the path of the template on the node. With --test, those of
-    versions that have passed; the exit code is 10 when one has failed.
+    On standard output: the reference of the version and the path of the template on the node, or its volume where there
+    is no shell on the node (proxmox_shell: none). With --test, those of versions that have passed; the exit code is 10
+    when one has failed.
     """
     if check:
         check_images(images, settings, Wishes(keep=keep, refresh=refresh))
@@ -73,7 +86,7 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
 
     :raises TestsFailed: one has not passed its tests.
     """
-    done: list[Built] = []
+    done: list[Built | KeptBackup] = []
     tested: list[Tested] = []
     try:
         directories = find_directories(named, settings.project)
@@ -84,15 +97,38 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
             reading = read_images(directories, settings)
             reading.check()
             check_names(reading.images)
-            prepared = _prepare(reading, stack, events, settings)
+            routes = [choose_route(image) for image in reading.images]
+            if test:
+                check_testable(routes)
+            prepared = _prepare(reading, routes, stack, events, settings)
             # extend, and not one list at the end: what is done stays done when a later image fails
             done.extend(_build_all(reading, prepared, events, wishes))
             if test:
-                tested.extend(test_built(done, Tester(settings.project, reading, prepared.sites, events)))
+                tested.extend(
+                    test_built(cast(list[Built], done), Tester(settings.project, reading, prepared.sites, events))
+                )
     finally:
         for built in [] if settings.json else done:
-            say(f"{built.version.reference}\n{built.template}")
+            say(render_built(built))
     check_passed(tested)
+
+
+def render_built(built: Built | KeptBackup) -> str:
+    """Render what was built: its name, and where it is on the node."""
+    if isinstance(built, KeptBackup):
+        return f"{built.reference}\n{built.backup.volid}"
+    return f"{built.version.reference}\n{built.template}"
+
+
+def check_testable(routes: Sequence[Route]) -> None:
+    """Refuse to test what no version comes of.
+
+    :raises UsageError: an image stays on its node as a backup.
+    """
+    for route in routes:
+        if route.keeps_backup and route.delivery is not None:
+            what = f"{route.wanted.name} would not be tested: it stays on {route.delivery.node} as a backup"
+            raise UsageError(f"{what}, and tests are of versions ({route.delivery.reason})", hint="without --test")
 
 
 def check_names(images: Sequence[Image]) -> None:
@@ -108,24 +144,24 @@ def check_names(images: Sequence[Image]) -> None:
             raise UsageError(f"two images make versions called '{image.name}'", hint=f"change template_name in {where}")
 
 
-def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Iterator[Built]:
+def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Iterator[Built | KeptBackup]:
     """Build one image here, several side by side."""
-    if len(reading.images) == 1:
-        image = reading.images[0]
-        yield build_image(image, prepared.sites.of(image), reading, prepared, events, wishes)
+    if len(prepared.routes) == 1:
+        route = prepared.routes[0]
+        ground = Ground(prepared.sites.of(route.image), route.find_target(prepared.sites))
+        yield build_image(route, ground, reading, prepared, events, wishes)
         return
-    jobs = [make_job(image, reading, prepared, wishes) for image in reading.images]
+    jobs = [make_job(route, reading, prepared, wishes) for route in prepared.routes]
     yield from run_jobs(jobs, min(len(jobs), os.cpu_count() or 1), events)
 
 
-def make_job(image: Image, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job[Built]:
-    """Return an image's build as one of several; it has a connection of its own to the node."""
-    site = prepared.sites.of(image)
+def make_job(route: Route, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job[Built | KeptBackup]:
+    """Return an image's build as one of several; it has connections of its own to the nodes."""
+    image, site, target = route.image, prepared.sites.of(route.image), route.find_target(prepared.sites)
 
-    def work(events: Events) -> Built:
-        with open_pve(site.pve.connection) as pve:
-            own = replace(site, pve=pve, node=pve.node(site.node.name))
-            return build_image(image, own, reading, prepared, events, wishes)
+    def work(events: Events) -> Built | KeptBackup:
+        with open_own(site) as own, open_own(target) if target is not None else nullcontext() as own_target:
+            return build_image(route, Ground(own, own_target), reading, prepared, events, wishes)
 
     shares = describe_start(image, site, prepared.stages[image.name])
     return Job(image.name, work, find_ancestor(image.variables.base_image), shares)
@@ -140,8 +176,16 @@ def test_built(done: list[Built], tester: Tester) -> Iterator[Tested]:
         built = chosen[tested.verdict.version]
         if tested.verdict.state is State.FAILED:
             done.remove(built)
-            tester.sites.of(images[built.version.name]).shell.remove(built.template)
+            remove_built(built, tester.sites.of(images[built.version.name]))
             tester.events.emit(Undone(what=f"template {built.template}"))
+
+
+def remove_built(built: Built, site: Site) -> None:
+    """Remove the template of a version."""
+    if isinstance(built.template, str):
+        site.node.storage.delete_volume(built.template)
+    else:
+        site.shell.remove(built.template)
 
 
 def choose_built(image: Image, built: Built) -> Chosen:
@@ -154,38 +198,46 @@ class Prepared:
     """Images that are about to be built: where, and in which stages."""
 
     sites: Sites
+    routes: list[Route]
     stages: Mapping[str, tuple[Stage, ...]]
     """By the image's name."""
 
 
-def _prepare(reading: Reading, stack: ExitStack, events: Events, settings: Settings) -> Prepared:
+def _prepare(reading: Reading, routes: list[Route], stack: ExitStack, events: Events, settings: Settings) -> Prepared:
     """Open the first image's node while Ansible reads the playbooks: both take about a second.
 
     What a version was made of needs no reading again.
     """
-    sites = Sites(stack, events, settings)
-    stages = {image.name: prepare_stages(image, events) for image in reading.images if has_credentials(image)}
-    changed = [
-        image for image in reading.images if image.name not in stages or not is_unchanged(image, stages[image.name])
-    ]
+    sites, images = Sites(stack, events, settings), [route.image for route in routes]
+    stages = {image.name: prepare_stages(image, events) for image in images if has_credentials(image)}
+    changed = [image for image in images if image.name not in stages or not is_unchanged(image, stages[image.name])]
     with open_syntax_checks(changed) as checks:
-        sites.of(reading.images[0])
+        sites.of(images[0])
         collect_syntax(checks, reading)
     reading.check()
-    stages |= {image.name: prepare_stages(image, events) for image in reading.images if image.name not in stages}
-    return Prepared(sites, stages)
+    stages |= {image.name: prepare_stages(image, events) for image in images if image.name not in stages}
+    return Prepared(sites, routes, stages)
 
 
 def build_image(
-    image: Image, site: Site, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes
-) -> Built:
+    route: Route, ground: Ground, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes
+) -> Built | KeptBackup:
     """Build one image."""
+    image, site = route.image, ground.site
     state, log = state_directory(), choose_log(image)
-    stages, reserved = prepared.stages[image.name], reading.reserved
-    plan = prepare_build(image, site, stages, state=state, events=events, reserved=reserved, wishes=wishes)
+    stages, delivery = prepared.stages[image.name], name_node(route, ground.target or site).delivery
+    if delivery is not None and ground.target is not None:
+        check_storage(ground.target, delivery.storage)
+    plan = prepare_build(
+        image, site, stages, state=state, events=events, reserved=reading.reserved, wishes=wishes, delivery=delivery
+    )
     try:
         downloads = Store(downloads_directory())
-        return run_build(plan, site=site, events=events, state=state, log=log, downloads=downloads)
+        if route.keeps_backup:
+            return run_kept_build(plan, site=site, events=events, state=state, log=log, downloads=downloads)
+        return run_build(
+            plan, site=site, events=events, state=state, log=log, downloads=downloads, target=ground.target
+        )
     except GoldsmithError as error:
         if log.exists() and not isinstance(error, PlaybookFailed | Interrupted):  # the first names the log itself
             events.emit(Notice(message=f"Ansible's whole output: {log}"))
@@ -224,10 +276,15 @@ def check_images(named: tuple[str, ...], settings: Settings, wishes: Wishes) -> 
 
 def preview_image(image: Image, reading: Reading, events: Events, settings: Settings, wishes: Wishes) -> Preview:
     """Plan an image by what can be known without starting or making anything."""
+    route = choose_route(image)
+    image, delivery = route.image, route.delivery
     with open_running(image, events, settings) as site:
         if site is not None and has_credentials(image):
             stages = prepare_stages(image, events)
-            plan = look_and_plan(image, site, stages, state=state_directory(), reserved=reading.reserved, wishes=wishes)
+            plan = look_and_plan(
+                image, site, stages, state=state_directory(), reserved=reading.reserved, wishes=wishes,
+                delivery=delivery,
+            )  # fmt: skip
         else:
             variables, layering = image.variables, Layering(stages=read_stages(image))
             facts = (
@@ -235,7 +292,7 @@ def preview_image(image: Image, reading: Reading, events: Events, settings: Sett
                 if site is None
                 else read_facts(site, variables.proxmox_storage, variables.base_image)
             )
-            plan = plan_build(image, facts, layering, reserved=reading.reserved, keep=wishes.keep)
+            plan = plan_build(image, facts, layering, reserved=reading.reserved, keep=wishes.keep, delivery=delivery)
         return Preview(plan, site is not None)
 
 

@@ -11,6 +11,7 @@ from goldsmith.base.errors import GoldsmithError
 from goldsmith.base.events import Events
 from goldsmith.base.findings import Finding, is_well
 from goldsmith.build.doctor.examine import examine
+from goldsmith.cli.delivery import choose_route, name_node
 from goldsmith.cli.findings import describe_finding, render_finding
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
@@ -29,9 +30,9 @@ def doctor(settings: Settings, images: tuple[str, ...]) -> int:
     """Say what the node of an image lacks, before anything is built there.
 
     It looks at reachability, certificate, version, clock, each privilege that is needed, storages, bridge, address and
-    vmid, base image, and the shell with sudo; for privileges that are missing it prints the commands that grant them.
-    Nothing is changed. Without an IMAGE all of the project are looked at. What the embedded node needs of this machine
-    says `goldsmith node doctor`.
+    vmid, base image, and the shell with sudo (with proxmox_shell: none, how it is done without); for privileges that
+    are missing it prints the commands that grant them. Nothing is changed. Without an IMAGE all of the project are
+    looked at. What the embedded node needs of this machine says `goldsmith node doctor`.
 
     The exit code is 1 when something that is needed is missing.
     """
@@ -56,7 +57,16 @@ def choose_images(images: list[Image]) -> list[Image]:
     """Return one image for each way in which nodes are used: what holds for it holds for the others."""
     chosen: dict[object, Image] = {}
     for image in images:
-        names = ("proxmox_storage", "temp_disk_size", "temp_ip_address", "temp_vmid", "base_image", "dump_dir")
+        names = (
+            "proxmox_storage",
+            "temp_disk_size",
+            "temp_ip_address",
+            "temp_vmid",
+            "base_image",
+            "dump_dir",
+            "without_shell",
+            "publish",
+        )
         used = tuple(str(getattr(image.variables, name)) for name in names)
         chosen.setdefault((identify_proxmox(image), used), image)
     return list(chosen.values())
@@ -70,7 +80,7 @@ def diagnose(image: Image, events: Events, settings: Settings) -> list[Finding]:
         except GoldsmithError as error:
             message = f"{error.message}\n{error.detail}".strip()
             return [Finding("connection", "error", message, error.hint)]
-        return examine(image, site)
+        return examine(image, site, name_node(choose_route(image), site).delivery)
 
 
 def render_diagnosis(image: str, findings: list[Finding]) -> str:

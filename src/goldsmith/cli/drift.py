@@ -84,6 +84,7 @@ def look(server: Server, guests: Guests, yard: Yard, ignore: tuple[str, ...]) ->
         raise FleetError(f"{server.name} does not run", hint="goldsmith plan says how things are")
     begun = time.monotonic()
     site = yard.find_site(server, guest.node)
+    site.need_shell(f"comparing the files of {server.name}")
     shell = AttachShell(server.name, site.shell, site.lxc_path, guest.vmid)
     stored = yard.get_stored(guest.labels.version)
     paths = [*(str(one.path) for one in server.variables.data), *ignore]

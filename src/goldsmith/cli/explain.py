@@ -11,6 +11,7 @@ from goldsmith.base.events import Events
 from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
 from goldsmith.build.cache.keys import BASE
 from goldsmith.build.run import read_layers
+from goldsmith.cli.delivery import choose_route
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document
 from goldsmith.cli.project import state_directory
@@ -70,7 +71,8 @@ def explain(settings: Settings, images: tuple[str, ...], refresh: bool) -> None:
 
 
 def explain_image(image: Image, events: Events, settings: Settings, *, refresh: bool) -> Explained:
-    """Look at an image's layers and at its node."""
+    """Look at an image's layers and at the node on which it is built."""
+    image = choose_route(image).image
     with open_running(image, events, settings) as site:
         layering = read_layers(image, site, state=state_directory(), refresh=refresh)
         start = choose_start(image.name, layering, wanted=image.variables.temp_vmid)

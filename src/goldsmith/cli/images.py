@@ -39,6 +39,13 @@ COMMANDS = {
     "push": Lazy("goldsmith.cli.transfers:push", "Copy a version into another repository."),
     "pull": Lazy("goldsmith.cli.transfers:pull", "Copy a version from another repository into the project's."),
     "verify": Lazy("goldsmith.cli.verification:verify", "Read everything back and compare it with its digests."),
+    "where": Lazy(
+        "goldsmith.cli.where:where",
+        "List the templates at the places where images are published: whose they are, and which are missing.",
+    ),
+    "withdraw": Lazy(
+        "goldsmith.cli.where:withdraw", "Remove old templates from the places where images are published."
+    ),
     "prune": Lazy("goldsmith.cli.pruning:prune", "Remove old versions that nothing needs."),
 }
 

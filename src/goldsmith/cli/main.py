@@ -83,6 +83,7 @@ COMMANDS = {
         "Say what differs in running servers from the versions that they were made from: files, packages, accounts, "
         "units.",
     ),
+    "publish": Lazy("goldsmith.cli.publish:publish", "Bring tested versions into the storages of nodes, as templates."),
     "images": Lazy(
         "goldsmith.cli.images:images", "List, compare, promote, copy and remove the versions that were built."
     ),

@@ -14,6 +14,7 @@ from goldsmith.cli.asking import Asker
 from goldsmith.cli.trust import KnownNodes, pin_endpoint
 from goldsmith.definition.image import Image
 from goldsmith.definition.values import API_HOST
+from goldsmith.pve.absent import AbsentShell
 from goldsmith.pve.client import NodeState, Pve, open_pve
 from goldsmith.pve.connection import DEFAULT_PORT, Connection, Endpoint
 from goldsmith.pve.deferred import DeferredShell
@@ -42,7 +43,7 @@ def split_host(text: str) -> tuple[str, int]:
 def identify_proxmox(image: Image) -> object:
     """Return what is equal of images that are built on the same node, by the same user."""
     variables = image.variables
-    names = ("api_host", "api_user", "api_token_id", "node", "shell_user")
+    names = ("api_host", "api_user", "api_token_id", "node", "shell", "shell_user")
     return tuple(getattr(variables, f"proxmox_{name}") for name in names)
 
 
@@ -102,7 +103,11 @@ def open_proxmox(image: Image, asker: Asker, state: Path) -> Iterator[Site]:
         pve = stack.enter_context(open_pve(connect_proxmox(image, asker, state)))
         version = str(pve.version())
         node = choose_node(pve.nodes(), pve.endpoint.host, image.variables.proxmox_node)
-        shell = DeferredShell(node, lambda: stack.enter_context(open_node_shell(image, pve, node, asker)))
+        shell = (
+            AbsentShell(node)
+            if image.variables.proxmox_shell == "none"
+            else DeferredShell(node, lambda: stack.enter_context(open_node_shell(image, pve, node, asker)))
+        )
         yield Site(pve=pve, node=pve.node(node), shell=shell, kind="proxmox", version=version, compress="zstd")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -151,6 +152,13 @@ class Sites:
         if key not in self._open:
             self._open[key] = self._stack.enter_context(open_proxmox(image, self._asker, state_directory()))
         return self._open[key]
+
+
+@contextmanager
+def open_own(site: Site) -> Iterator[Site]:
+    """Use a site by a connection of one's own while the block runs: one is not for several threads."""
+    with open_pve(site.pve.connection) as pve:
+        yield replace(site, pve=pve, node=pve.node(site.node.name))
 
 
 @contextmanager

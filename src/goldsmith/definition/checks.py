@@ -146,6 +146,20 @@ def _check_base(situation: Situation) -> Iterator[Mistake]:
         yield Mistake("base_checksum", f"base_checksum makes no sense: {meant}")
 
 
+def _check_shell(situation: Situation) -> Iterator[Mistake]:
+    """Find what only a shell on the node can do, where there is none."""
+    if not situation.has("proxmox_api_host", "proxmox_shell") or situation.variables.proxmox_shell != "none":
+        return
+    where = situation.where("proxmox_shell")
+    if situation.has("dump_dir"):
+        yield Mistake(
+            "dump_dir", f"dump_dir is a directory on the node, and there is no shell to write it with: {where}"
+        )
+    if situation.has("test_connection") and situation.variables.test_connection == "direct":
+        message = f"test_connection: direct leads through a shell on the node, and there is none: {where}"
+        yield Mistake("test_connection", message)
+
+
 CHECKS: tuple[Callable[[Situation], Iterator[Mistake]], ...] = (
     _check_host,
     _check_one_way_in,
@@ -154,6 +168,7 @@ CHECKS: tuple[Callable[[Situation], Iterator[Mistake]], ...] = (
     _check_gateway,
     _check_user,
     _check_base,
+    _check_shell,
 )
 
 

@@ -25,6 +25,7 @@ from goldsmith.definition.values import (
     FINGERPRINT,
     LOCATION,
     PACKAGE,
+    PLACE,
     UNPRINTABLE,
     DiskSize,
     VmIdRange,
@@ -227,6 +228,7 @@ def _directory(value: Any) -> PurePosixPath:
 _VMID, _UID, _SECONDS = whole(100, 999_999_999), whole(100, 60_000), whole(1, 86_400)
 _VLAN, _MTU = whole(1, 4094), whole(64, 65_535)
 _CONNECTION = one_of("ssh", "direct")
+_SHELL, _WITHOUT = one_of("ssh", "none"), one_of("upload", "backup")
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 VmId = Annotated[int, _VMID[0], _VMID[1]]
 """A guest's id (PVE 8.4, format pve-vmid)."""
@@ -234,6 +236,8 @@ Uid = Annotated[int, _UID[0], _UID[1]]
 """A user id that Debian's base system has not given away (policy 9.2.2: 0 to 99 are)."""
 Seconds = Annotated[int, _SECONDS[0], _SECONDS[1]]
 TestConnection = Annotated[Literal["ssh", "direct"], _CONNECTION[0], _CONNECTION[1]]
+NodeShell = Annotated[Literal["ssh", "none"], _SHELL[0], _SHELL[1]]
+WithoutShell = Annotated[Literal["upload", "backup"], _WITHOUT[0], _WITHOUT[1]]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 InterfaceOrDhcp = Annotated[
     IPv4Interface | Literal["dhcp"], BeforeValidator(_interface_or_dhcp), WithJsonSchema({"type": "string"})
@@ -260,6 +264,9 @@ Directory = Annotated[PurePosixPath, BeforeValidator(_directory), WithJsonSchema
 Packages = Annotated[tuple[str, ...], BeforeValidator(read_packages)]
 _LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 ApiHosts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more(_api_host)), WithJsonSchema(_LIST)]
+_PLACE = Matching(PLACE, "is neither a storage nor NODE:STORAGE")
+Places = Annotated[tuple[str, ...], BeforeValidator(_one_or_more(_PLACE.check)), WithJsonSchema(_LIST)]
+"""Storages, each alone or with the node on which it is meant."""
 _PIN = Matching(FINGERPRINT, "is not a SHA-256 fingerprint")
 Fingerprints = Annotated[tuple[str, ...], BeforeValidator(_one_or_more(_PIN.check)), WithJsonSchema(_LIST)]
 SecretText = Annotated[Secret, BeforeValidator(_secret), WithJsonSchema({"type": "string", "writeOnly": True})]

@@ -13,6 +13,8 @@ HOSTNAME = re.compile(rf"{LABEL}(\.{LABEL})*\Z")
 """What Proxmox takes as a container's host name (PVE 8.4, format dns-name)."""
 STORAGE = re.compile(r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]\Z")
 """A storage id (PVE 8.4, format pve-storage-id)."""
+PLACE = re.compile(rf"(?:(?P<node>{LABEL}):)?(?P<storage>[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9])\Z")
+"""A storage, alone or on one node: `nas`, `pve2:local`."""
 POOL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+){0,2}\Z")
 """A pool; since PVE 8.1 it may lie in another one (format pve-poolid)."""
 CHANNEL = re.compile(r"[a-z][a-z0-9]*([-._][a-z0-9]+)*\Z")

@@ -25,7 +25,9 @@ from goldsmith.definition.fields import (
     Location,
     Matching,
     Mtu,
+    NodeShell,
     Packages,
+    Places,
     Seconds,
     SecretText,
     TestConnection,
@@ -35,6 +37,7 @@ from goldsmith.definition.fields import (
     Vlan,
     VmId,
     VmIds,
+    WithoutShell,
 )
 from goldsmith.definition.hygiene import Limits, Reasons, Users
 from goldsmith.definition.layers import PERIOD_FORM, Layers, Period
@@ -115,6 +118,13 @@ class Variables(BaseModel):
         "pve",
         otherwise="the node that answers",
     )
+    proxmox_shell: NodeShell = declare(
+        "Whether there is a shell on the node. ssh: one is opened for what the node's API has no way to do. none: "
+        "there is none, and everything goes through the API; see without_shell.",
+        "ssh or none",
+        "none",
+        default="ssh",
+    )
     proxmox_shell_user: Annotated[str, Matching(USER, "is not a login name")] = declare(
         "Who logs in to the node over ssh, for what its API has no way to do: placing a finished template, and reading "
         "a dump back. Your own keys, agent, configuration and known hosts count. Another user than root becomes root "
@@ -128,6 +138,14 @@ class Variables(BaseModel):
         "the environment or in vault.yml.",
         "text in one line",
         otherwise="where sudo wants one, it is asked for once at the terminal",
+    )
+    without_shell: WithoutShell | None = declare(
+        "How an image gets to its node with proxmox_shell: none. upload: it is built on the embedded node of this "
+        "machine, which needs root here, and its template is uploaded. backup: it is built on the Proxmox itself and "
+        "stays there as a protected backup, from which guests are made; the repository gets no version of it then.",
+        "upload or backup",
+        "backup",
+        otherwise="upload where this machine has what the embedded node needs, else backup",
     )
     proxmox_storage: Annotated[str, Matching(STORAGE, "is not a storage id")] = declare(
         "The storage that holds the base image, and the build guest's disk where temp_disk_size names no other.",
@@ -309,6 +327,16 @@ class Variables(BaseModel):
         "/srv/goldsmith/repository",
         "oci://registry.example.org/golden",
         otherwise="repository/ beside images/",
+    )
+    publish: Places = declare(
+        "Where `goldsmith publish` brings tested versions as templates: storages of the image's Proxmox, or of the "
+        "embedded node. A shared storage gets each once; one that every node has for itself gets them on each node, or "
+        "on the one that is named before it.",
+        "a storage, or NODE:STORAGE, or a list of them",
+        "nas",
+        ["nas", "pve2:local"],
+        default=(),
+        otherwise="`goldsmith publish` is told by --storage",
     )
     require_signature: Truth = declare(
         "Whether only versions that somebody in signers_file has signed are promoted to a channel and deployed.",

@@ -21,6 +21,7 @@ from goldsmith.fleet.actions.backup import back_up, get_plan
 from goldsmith.fleet.actions.checks import run_check, run_tests
 from goldsmith.fleet.actions.guests import settle
 from goldsmith.fleet.actions.restore import RESTORE_TIMEOUT
+from goldsmith.fleet.actions.shellless import check_shell
 from goldsmith.fleet.archived import read_archived
 from goldsmith.fleet.facts import ServerGuest
 from goldsmith.fleet.marks import Role, describe, find_server
@@ -114,6 +115,7 @@ def drill(server: Server, site: Site, state: Path, inventory: Path, events: Even
     :raises BackupFailed: there is none.
     """
     events = events.about(server.name)
+    check_shell(Handling(server, site, events))
     backups = list_backups(server, site)
     if not backups:
         raise BackupFailed(f"{server.name} has no backup", hint=f"goldsmith backup {server.name}")
@@ -175,7 +177,7 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
 
 
 def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, logs: Path) -> None:
-    """Check a guest that is cut off: what can be asked in it. A URL is not among it.
+    """Check a guest that is cut off: what can be asked in it. A URL is not among it, nor a port without a shell.
 
     :raises ChecksFailed: it does not hold.
     """
@@ -183,7 +185,7 @@ def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, lo
         run_tests(check.testinfra, handling, vmid, inventory=inventory, logs=logs)
     elif check.command:
         run_check(check, handling, vmid)
-    elif check.port:
+    elif check.port and handling.site.has_shell:
         inside = Check(command=LISTENS.format(port=check.port), timeout=check.timeout)
         try:
             run_check(inside, handling, vmid)

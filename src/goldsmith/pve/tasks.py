@@ -166,6 +166,7 @@ class Tasks:
     ) -> TaskResult:  # fmt: skip
         """Begin a task and wait for it; again where it ended as something else had the lock, so that nothing was done.
 
+        :param stop_if_left: see `wait`.
         :param begun: it has been begun already; `begin` is for the times after that.
         :raises TaskFailed: see `wait`.
         """

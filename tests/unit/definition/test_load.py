@@ -314,6 +314,18 @@ BAD: list[tuple[str, str]] = [
         "temp_ip_address: 10.10.10.1/24\ntemp_gateway: 10.10.10.255",
         "vars.yml:2: temp_gateway 10.10.10.255 is not a host's address in the network 10.10.10.0/24",
     ),
+    (
+        f"{HOST}{NET}proxmox_shell: none\ndump_dir: /srv/templates",
+        "dump_dir is a directory on the node, and there is no shell to write it with: proxmox_shell (vars.yml:",
+    ),
+    (
+        f"{HOST}{NET}proxmox_shell: none\ntest_connection: direct",
+        "test_connection: direct leads through a shell on the node, and there is none: proxmox_shell (vars.yml:",
+    ),
+    ("proxmox_shell: bash", "vars.yml:1: proxmox_shell is 'bash', not ssh or none (accepted: ssh or none)"),
+    ("without_shell: pray", "vars.yml:1: without_shell is 'pray', not upload or backup"),
+    ('publish: ["nas", "pve2:"]', "vars.yml:1: publish: 'pve2:' is neither a storage nor NODE:STORAGE"),
+    ("publish: []", "vars.yml:1: publish is an empty list; leave the variable out for its default"),
     ("- a\n", "vars.yml:1: is not a list of `name: value` lines (accepted: an Ansible vars file)"),
     ("a: [\n", "vars.yml:2: is not YAML"),
 ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import io
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -16,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from goldsmith.base.errors import NodeUnreachable, ProgramTimedOut, ShellFailed
+from goldsmith.base.errors import NodeUnreachable, ProgramTimedOut, ShellFailed, ShellMissing
 from goldsmith.base.secrets import Secret
+from goldsmith.pve.absent import AbsentShell
 from goldsmith.pve.shell import CommandShell, LocalShell, Shell, TargetExists
 from goldsmith.pve.ssh import SshAccess, SshShell, open_ssh_shell
 from goldsmith.pve.way import Way
+from tests.unit.pve.sshd import Sshd, listens, open_sshd
 
 SUDO = """#!/bin/sh
 # Wants a password on its input, and takes not a byte more, as sudo -S does.
@@ -30,7 +30,6 @@ x" ] && [ "$c" != x ]; do password="$password${c%x}"; done
 [ "$password" = secret ] || { echo "sudo: no password was provided" >&2; exit 1; }
 exec "$@"
 """
-SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
 
 
 class PlainShell(CommandShell):
@@ -54,57 +53,10 @@ class PasswordShell(CommandShell):
         return Way((str(self._path),), first_input=self._password)
 
 
-class Sshd:
-    """A real sshd on a loopback port, with its own host key, that takes one client key."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.folder = folder
-        for name in ("host", "client", "other"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        (folder / "authorized").write_text((folder / "client.pub").read_text())
-        self.known_hosts = folder / "known_hosts"
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {(folder / 'host.pub').read_text()}")
-        (folder / "config").write_text(
-            f"ListenAddress 127.0.0.1:{self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
-            f"StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nPasswordAuthentication no\n"
-        )
-
-    def access(self, key: str = "client", known_hosts: Path | None = None) -> SshAccess:
-        return SshAccess(
-            "127.0.0.1", getpass.getuser(), self.port, self.folder / key, known_hosts or self.known_hosts
-        )  # fmt: skip
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    if SSHD is None or "sshd" not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("sshd is not installed")
-    if os.geteuid() != 0:
-        pytest.skip("an ordinary user would need sudo behind this sshd")
-    made = Sshd(tmp_path_factory.mktemp("sshd"))
-    separation = Path("/run/sshd")
-    missing = not separation.exists()
-    separation.mkdir(exist_ok=True)
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", made.folder / "config"], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while not _listens(made.port):
-            assert process.poll() is None, "sshd has ended"
-            assert time.monotonic() < deadline, "sshd does not listen"
-            time.sleep(0.02)
+    with open_sshd(tmp_path_factory.mktemp("sshd")) as made:
         yield made
-    finally:
-        process.kill()
-        process.wait()
-        if missing:
-            separation.rmdir()
 
 
 @pytest.fixture(params=["plain", "local", "password", "ssh"])
@@ -296,9 +248,9 @@ def test_a_port_there_leads_to_a_socket_here(sshd: Sshd) -> None:
                         assert there.recv(20) == b"answer"
                 assert port >= 1024
             deadline = time.monotonic() + 5
-            while _listens(port) and time.monotonic() < deadline:
+            while listens(port) and time.monotonic() < deadline:
                 time.sleep(0.02)
-            assert not _listens(port)
+            assert not listens(port)
 
 
 def test_an_sshd_that_forwards_nothing_is_told_of(sshd: Sshd) -> None:
@@ -310,3 +262,16 @@ def test_an_sshd_that_forwards_nothing_is_told_of(sshd: Sshd) -> None:
             shell.open_forward(shell.directory / "here").__enter__()
     finally:
         authorized.write_text(before)
+
+
+def test_where_there_is_no_shell_whatever_needs_one_says_so(tmp_path: Path) -> None:
+    shell: Shell = AbsentShell("pve1")
+    assert shell.machine == "pve1"
+    for work in (
+        lambda: shell.run(["true"]), lambda: shell.exists(tmp_path), lambda: shell.size(tmp_path),
+        lambda: shell.make_directory(tmp_path), lambda: shell.remove(tmp_path), lambda: shell.free_space(tmp_path),
+        lambda: shell.put(io.BytesIO(b"x"), tmp_path / "file"), lambda: shell.open_read(tmp_path).__enter__(),
+    ):  # fmt: skip
+        with pytest.raises(ShellMissing, match="root's shell on pve1, and there is none") as missing:
+            work()
+        assert "proxmox_shell to ssh" in missing.value.hint

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.base.digest import Digest
 from goldsmith.build.base import get_base_version, is_version
+from goldsmith.build.carry import identify_volume
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
 from goldsmith.build.foreign import Carrier, Found, describe_source
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.steps import EnsureBase
-from goldsmith.build.templates import Bringing, digest_volume, ensure_version
+from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.pve.storage import Volume
 
 
@@ -69,7 +70,7 @@ def _start_digest(site: Site, volume: Volume) -> Future[Digest]:
 
     def work() -> None:
         try:
-            future.set_result(digest_volume(site, volume))
+            future.set_result(identify_volume(site, volume))
         except Exception as error:  # whoever asks for the result gets it
             future.set_exception(error)
 

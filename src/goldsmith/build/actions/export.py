@@ -17,12 +17,14 @@ from goldsmith.base.events import Events
 from goldsmith.base.units import render_bytes
 from goldsmith.build.actions.guest import describe_dump
 from goldsmith.build.cache.keys import RECORDED, describe_keys
+from goldsmith.build.carry import Volid, carry, find_carried, open_cargo
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
 from goldsmith.build.git import read_git_state
+from goldsmith.build.kept import render_notes
 from goldsmith.build.play import list_recorded, make_play
 from goldsmith.build.repositories import open_image_repository, open_location
-from goldsmith.build.steps import DumpGuest, PlaceTemplate, StoreVersion
+from goldsmith.build.steps import DumpGuest, KeepBackup, PlaceTemplate, StoreVersion, UploadTemplate
 from goldsmith.build.times import choose_times
 from goldsmith.build.traces import end_tasks, remove_dumps
 from goldsmith.provision.content import digest_content
@@ -136,6 +138,33 @@ def write_template(
             else:
                 return path
         attempt += 1
+
+
+def upload_template(step: UploadTemplate, build: Build) -> str:
+    """Upload the version into a storage of the Proxmox, under the name that means it."""
+    assert build.target is not None
+    repository = open_image_repository(build.image)
+    build.template = send_template(step, repository, build.version, build.target, build.events)
+    return f"{build.template}, {render_bytes(build.version.size)}"
+
+
+def send_template(
+    step: UploadTemplate, repository: Repository, version: Version, target: Site, events: Events
+) -> Volid:
+    """Have the version in a storage of the Proxmox; what is there already is not sent again."""
+    found = find_carried(version, target, step.storage)
+    if found is None:
+        with open_cargo(repository, version) as cargo:
+            found = carry(cargo, target, step.storage, events)
+    return Volid(found.volid)
+
+
+def keep_backup(step: KeepBackup, build: Build) -> str:
+    """Say in the dump's notes what it is, and protect it: from here on it is no leftover of the build."""
+    build.reference = f"{step.name}:{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    notes = render_notes(build.reference, build.keys[-1].key, build.since, build.base_name)
+    build.site.node.storage.set_volume(build.dump.volid, {"notes": notes, "protected": True})
+    return build.dump.volid
 
 
 def name_template(name: str, day: str, number: int) -> str:

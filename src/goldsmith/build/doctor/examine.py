@@ -10,6 +10,7 @@ from goldsmith.base.errors import ApiFailed, GoldsmithError, ShellFailed
 from goldsmith.base.findings import Finding, Level
 from goldsmith.base.units import render_bytes
 from goldsmith.build.base import is_version
+from goldsmith.build.delivery import Delivery, Way
 from goldsmith.build.doctor.needs import Need, Work, list_needs
 from goldsmith.build.doctor.role import render_commands
 from goldsmith.build.facts import Site, choose_dump_storage, find_base_storage, note_answering, read_guest_facts
@@ -34,6 +35,13 @@ class Examination:
 
     image: Image
     site: Site
+    delivery: Delivery | None = None
+    """How the image gets to the node, where there is no shell on it."""
+
+    @property
+    def builds(self) -> bool:
+        """Whether the image is built on the node."""
+        return self.delivery is None or self.delivery.way is Way.BACKUP
 
     @property
     def version(self) -> PveVersion:
@@ -53,8 +61,9 @@ class Examination:
             vmids=self.image.vmids if vmid is None else range(vmid, vmid + 1),
             disk_storage=choose_disk(self.image).storage,
             template_storage=variables.proxmox_storage,
-            dump_storage=self._choose_dump_storage(),
+            dump_storage=self._choose_dump_storage() if self.builds else "",
             bridge=variables.temp_bridge or self.site.bridge,
+            publish=tuple(dict.fromkeys(word.rpartition(":")[2] for word in variables.publish)),
             pool=variables.proxmox_pool or "",
             downloads=isinstance(self.image.base, Download),
         )
@@ -69,9 +78,12 @@ class Examination:
 Check = Callable[[Examination], Iterator[Finding]]
 
 
-def examine(image: Image, site: Site) -> list[Finding]:
-    """Look at an image's node. A check that cannot be made is a finding itself."""
-    examination = Examination(image, site)
+def examine(image: Image, site: Site, delivery: Delivery | None = None) -> list[Finding]:
+    """Look at an image's node. A check that cannot be made is a finding itself.
+
+    :param delivery: how the image gets there, where there is no shell.
+    """
+    examination = Examination(image, site, delivery)
     return [finding for check in CHECKS for finding in _run(check, examination)]
 
 
@@ -136,7 +148,10 @@ def check_storages(examination: Examination) -> Iterator[Finding]:
         (work.disk_storage, "rootdir", "guests' disks"),
         (work.template_storage, "vztmpl", "templates"),
         (work.dump_storage, "backup", "dumps"),
+        *((word, "vztmpl", "templates") for word in examination.image.variables.publish if ":" not in word),
     ):
+        if not name:
+            continue
         wanted.setdefault(name, {})[content] = what
     for name, contents in wanted.items():
         yield from _judge_storage(name, contents, examination)
@@ -190,6 +205,9 @@ def check_address(examination: Examination) -> Iterator[Finding]:
 
 def check_base_image(examination: Examination) -> Iterator[Finding]:
     """Look for the base image, in the storage and in the node's appliance index."""
+    if not examination.builds:
+        yield Finding("base image", "ok", "that of the embedded node of this machine, where the image is built")
+        return
     base, store = examination.image.variables.base_image, examination.site.node.storage
     storage = find_base_storage(base, examination.image.variables.proxmox_storage)
     if is_version(base):
@@ -222,7 +240,11 @@ def _judge_foreign(found: Found, storage: str, examination: Examination) -> Find
 
 
 def check_shell(examination: Examination) -> Iterator[Finding]:
-    """Open the shell on the node, as root."""
+    """Open the shell on the node, as root; where there is to be none, say how it is done without."""
+    if not examination.site.has_shell:
+        reason = examination.delivery.reason if examination.delivery is not None else "proxmox_shell is none"
+        yield Finding("shell", "ok", f"none is wanted: {reason}")
+        return
     shell = examination.site.shell
     try:
         said = shell.run(["id", "-u"]).stdout.strip()

@@ -35,7 +35,10 @@ class Work:
     disk_storage: str
     template_storage: str
     dump_storage: str
+    """Empty where no images are built."""
     bridge: str
+    publish: tuple[str, ...] = ()
+    """Storages that versions are published to."""
     pool: str = ""
     """The pool that temporary guests are put into."""
     downloads: bool = False
@@ -56,6 +59,8 @@ GUEST = (
     "VM.Snapshot",
 )
 """What making, running, keeping layers of, dumping and removing a container takes."""
+ONLY_BUILDS = frozenset({"VM.Backup", "VM.Clone", "VM.Snapshot"})
+"""Those of them that nobody needs who only tests there what was built elsewhere."""
 
 
 def list_needs(work: Work, version: PveVersion) -> tuple[Need, ...]:
@@ -74,14 +79,19 @@ def list_needs(work: Work, version: PveVersion) -> tuple[Need, ...]:
 
 def _list_all(work: Work, version: PveVersion) -> Iterator[Need]:
     guests = f"/pool/{work.pool}" if work.pool else f"/vms/{work.vmids.start}"
-    yield Need(guests, GUEST, "temporary guests")
+    builds = bool(work.dump_storage)
+    yield Need(guests, GUEST if builds else tuple(p for p in GUEST if p not in ONLY_BUILDS), "temporary guests")
     yield Need(f"/storage/{work.disk_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "their disks")
     yield Need(
         f"/storage/{work.template_storage}",
         ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit"),
-        "base images and finished templates",
+        "base images and finished templates" if builds else "uploading and removing templates",
     )
-    yield Need(f"/storage/{work.dump_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "dumps")
+    if builds:
+        yield Need(f"/storage/{work.dump_storage}", ("Datastore.AllocateSpace", "Datastore.Audit"), "dumps")
+    for storage in work.publish:
+        privileges = ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit")
+        yield Need(f"/storage/{storage}", privileges, "publishing templates, and withdrawing them")
     if version >= FIRST_WITH_BRIDGE_RIGHTS:
         yield Need(f"/sdn/zones/localnetwork/{work.bridge}", ("SDN.Use",), "connecting guests")
     if work.downloads:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
 from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BackupPlan, BindMount
-from goldsmith.fleet.archived import list_archived_paths
+from goldsmith.fleet.actions.shellless import check_shell, restore_once
+from goldsmith.fleet.archived import list_archived_paths, read_archived
 from goldsmith.fleet.goals import OLD, BackedUp
 from goldsmith.fleet.marks import Role, describe
 from goldsmith.fleet.work import Handling, Work
@@ -58,6 +59,7 @@ def back_up(work: Handling, vmid: int, plan: BackupPlan, notes: str, paths: Set[
     :param paths: where the declared volumes are mounted that the guest has.
     :raises BackupFailed: it was not made, or something is missing in it.
     """
+    check_shell(work)
     try:
         include_data(work, vmid)
         run_hook(work, vmid, plan.before, "before")
@@ -119,9 +121,16 @@ def prove(work: Handling, backup: Backup, paths: Set[str]) -> None:
 def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:
     """Read a whole archive on the node, and find the data in it. On a Proxmox Backup Server that verifies itself.
 
+    Without a shell it is restored, and so read to its end; that the data is in it, vzdump has said.
+
     :raises BackupFailed: it is damaged, or a path is not in it.
     """
     if not backup.path:
+        return
+    if not work.site.has_shell:
+        rootfs = read_archived(work.site, backup.volid).get("rootfs")
+        storage = rootfs.volume.partition(":")[0] if rootfs is not None else "local"
+        restore_once(work, backup.volid, storage)
         return
     members = ["./", *(f".{path}/" for path in paths)]
     try:

@@ -20,6 +20,7 @@ from goldsmith.definition.mounts import Check
 from goldsmith.definition.values import DHCP
 from goldsmith.fleet.actions.data import check_data
 from goldsmith.fleet.actions.membership import check_membership
+from goldsmith.fleet.actions.shellless import check_shell
 from goldsmith.fleet.goals import NEW, Checked, ChecksHold
 from goldsmith.fleet.specification import DEFAULT_DISK, list_data_paths
 from goldsmith.fleet.work import Handling, Work
@@ -41,6 +42,7 @@ def check_before(_goal: Checked, work: Work) -> str:
     :raises FleetError, RepositoryError, PveError: it cannot.
     """
     repository, version = work.repository, work.get_version()
+    check_shell(work)
     check_not_revoked(repository, version)
     if not work.untested:
         check_proven(repository, version)

@@ -13,6 +13,7 @@ from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
 from goldsmith.fleet.actions.keys import drop_keys
+from goldsmith.fleet.actions.shellless import await_up
 from goldsmith.fleet.goals import (
     CREATE,
     HOLDER,
@@ -204,6 +205,8 @@ def settle(work: Handling, vmid: int, *, cut_off: bool = False, as_it_is: bool =
     :param as_it_is: whether it will do however it comes up.
     :raises GuestUnready: it cannot be entered, or units have failed.
     """
+    if not work.site.has_shell:
+        return await_up(work, vmid, cut_off=cut_off)
     shell, deadline = work.shell(vmid), time.monotonic() + BOOT_TIMEOUT
     while (lacking := find_unreadiness(shell)) is not None:
         if time.monotonic() > deadline:

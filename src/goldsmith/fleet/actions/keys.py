@@ -48,5 +48,5 @@ def place_keys(_goal: HostKeysPlaced, work: Work) -> str:
 
 def drop_keys(work: Work) -> None:
     """Remove the keys from the node."""
-    if work.server.variables.keep_host_keys:
+    if work.server.variables.keep_host_keys and work.site.has_shell:
         work.site.shell.remove(get_file(work))

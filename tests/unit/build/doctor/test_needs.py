@@ -67,3 +67,12 @@ def test_a_base_from_a_url_wants_the_network_for_the_node() -> None:
                 "memory of the node") in list_needs(work, PveVersion(8, 2))  # fmt: skip
     older = {need.path: need for need in list_needs(work, PveVersion(8, 1))}
     assert (older["/"].privileges, older["/"].vital) == (("Sys.Audit", "Sys.Modify"), True)
+
+
+def test_where_nothing_is_built_nothing_is_dumped() -> None:
+    """With proxmox_shell: none the template is uploaded: guests there are only those of tests."""
+    needs = {need.path: need for need in list_needs(Work(**{**vars(WORK), "dump_storage": ""}), PveVersion(8, 4))}
+    guests, local = needs["/vms/900"], needs["/storage/local"]
+    assert set(GUEST) - set(guests.privileges) == {"VM.Backup", "VM.Clone", "VM.Snapshot"}
+    assert local.privileges == ("Datastore.Allocate", "Datastore.AllocateTemplate", "Datastore.Audit")
+    assert local.purpose == "uploading and removing templates"
