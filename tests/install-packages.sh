@@ -1,5 +1,6 @@
 #!/bin/sh
-# What only the tests need: skopeo reads our repository as others would, sshd and a registry are talked to on loopback.
+# What only the tests need: skopeo reads our repository as others would, umoci unpacks images as others do, sshd and a
+# registry are talked to on loopback.
 # Debian starts a service with its installation; a person who runs tests has not asked for one, so they are held back.
 set -eu
 policy=/usr/sbin/policy-rc.d
@@ -8,5 +9,5 @@ if [ ! -e "$policy" ]; then
   chmod 755 "$policy"
   trap 'rm -f "$policy"' EXIT INT TERM
 fi
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker-registry skopeo openssh-server \
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker-registry skopeo umoci openssh-server \
   borgbackup restic >/dev/null

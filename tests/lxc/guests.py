@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,25 @@ def list_traces(settings: NodeSettings) -> list[str]:
     return found + ([state] if settings.state.exists() else [])
 
 
+def list_node_processes(settings: NodeSettings) -> list[int]:
+    """The server of a node, its spawner and workers, and the programs that these run; not the guests."""
+    commands, parents = dict[int, str](), dict[int, int]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "stat").read_text().rpartition(")")[2].split()
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if status[0] != "Z":
+            parents[int(folder.name)] = int(status[1])
+    mine = f"goldsmith.node.serve --state {settings.state} "
+    found = {pid for pid in parents if mine in commands[pid]}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= {pid for pid in more if "[lxc monitor]" not in commands[pid]}
+        parents = {pid: parent for pid, parent in parents.items() if "[lxc monitor]" not in commands[pid]}
+    return sorted(found)
+
+
 @dataclass
 class RunningNode:
     """An embedded node of the tests' own: settings, and a client with a token of root@pam."""
@@ -87,6 +107,16 @@ class RunningNode:
         pid = self.address_of_node().pid
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: daemon.status(self.settings) is None, what="death")
+
+    def crash(self) -> None:
+        """Kill the server, all its workers and what they have started at one stroke, as a machine's crash would.
+
+        Guests that run go on: a crash of the machine would have ended those, too.
+        """
+        for pid in list_node_processes(self.settings):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not list_node_processes(self.settings), what="death of all workers")
 
     def remove(self) -> None:
         """Stop the node and remove everything of it."""

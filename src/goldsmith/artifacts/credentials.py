@@ -39,14 +39,21 @@ def find_credentials(registry: str, path: str, environment: Mapping[str, str], h
     :param path: below which images lie there; auth files may hold a login for a part of a registry.
     :raises RepositoryError: a file of logins cannot be read.
     """
-    if environment.get(USER):
-        return Credentials(environment[USER], Secret(environment.get(PASSWORD, "")))
+    if (login := find_login(environment)) is not None:
+        return login
     for file in list_files(environment, home):
         with suppress(FileNotFoundError, NotADirectoryError):
             found = _find_in(_load(file), registry, path)
             if found is not None:
                 return found
     return None
+
+
+def find_login(environment: Mapping[str, str]) -> Credentials | None:
+    """Return the login that the environment gives for the registry of an image's versions."""
+    if not environment.get(USER):
+        return None
+    return Credentials(environment[USER], Secret(environment.get(PASSWORD, "")))
 
 
 def list_files(environment: Mapping[str, str], home: Path) -> list[Path]:

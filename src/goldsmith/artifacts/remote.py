@@ -43,6 +43,8 @@ _IMAGE = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 """How registries name images (distribution-spec, "Pulling manifests")."""
 _VERSION = re.compile(r"\d{8}\.\d+")
 _REFERRERS = re.compile(r"sha256-[0-9a-f]{64}")
+_PULLED = re.compile(r"\d{8}\.[1-9]\d*-[0-9a-f]{16}")
+"""Tags by which nodes pull a version (`pulling.py`): they go with it."""
 _MOST_MOUNTS = 4
 """Images that are asked for a blob before it is sent."""
 _T = TypeVar("_T")
@@ -192,7 +194,7 @@ class RegistryStore:
         for image in dict.fromkeys(image for image, _ in names):
             named = self.read_tags(image, self.list_tags(image))
             going = [tag for name, tag in names if name == image and tag in named]
-            staying = {entry.digest for tag, entry in named.items() if tag not in going}
+            staying = {entry.digest for tag, entry in named.items() if tag not in going and not _PULLED.fullmatch(tag)}
             for tag in going:
                 if named[tag].digest not in staying:
                     self._delete(image, named[tag])

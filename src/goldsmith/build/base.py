@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from goldsmith.artifacts.repository import Repository, Version
-
-VERSION = "image:"
-"""How `base_image` begins where it names a version of the repository."""
+from goldsmith.definition.bases import VERSION, NodeTemplate, StoredVersion, parse_base
 
 
 def is_version(base: str) -> bool:
     """Tell whether a base image is a version of the repository."""
     return base.startswith(VERSION)
+
+
+def is_foreign(base: str) -> bool:
+    """Tell whether a base image comes from elsewhere: a URL, a file, a container image."""
+    return not isinstance(parse_base(base), NodeTemplate | StoredVersion)
 
 
 def get_base_version(base: str, repository: Repository) -> Version:

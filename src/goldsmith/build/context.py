@@ -109,6 +109,11 @@ class Build:
         )
 
     @property
+    def state(self) -> Path:
+        """Goldsmith's own directory on this machine."""
+        return self.journal.state
+
+    @property
     def seconds(self) -> float:
         """Seconds since the build began."""
         return time.monotonic() - self.begun

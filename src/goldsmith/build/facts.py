@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from goldsmith.base.errors import ConsoleFailed, PveError
-from goldsmith.build.base import is_version
 from goldsmith.build.guest import has_answer
+from goldsmith.definition.bases import NodeTemplate, parse_base
 from goldsmith.pve.absent import AbsentShell, refuse
 from goldsmith.pve.client import NodeApi, Pve
 from goldsmith.pve.console.shell import find_token_fault
@@ -132,7 +132,7 @@ Facts = TypeVar("Facts", bound=GuestFacts)
 def find_base_storage(base: str, storage: str) -> str:
     """Return where a base image is looked for: in the storage that its volume id names, else in the image's own."""
     named, colon, _ = base.partition(":")
-    return named if colon and not is_version(base) else storage
+    return named if colon and isinstance(parse_base(base), NodeTemplate) else storage
 
 
 def read_guest_facts(site: Site, guests: Sequence[Guest] | None = None) -> GuestFacts:

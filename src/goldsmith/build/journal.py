@@ -11,16 +11,20 @@ A guest is ours only if both agree: the journal names it, and its description ca
 
 from __future__ import annotations
 
+import getpass
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
+from goldsmith import __version__
 from goldsmith.base.files import has_lock_holder, open_lock, write_atomic
 
 Kind = Literal["build", "test", "shell", "deploy"]
@@ -38,19 +42,41 @@ def render_mark(run_id: str) -> str:
     return f"{MARK}{run_id}"
 
 
-def render_notes(purpose: str, made: datetime, run_id: str) -> str:
-    """Return the notes of a guest that goes with its run, in Markdown, as Proxmox's own pages show them."""
+def render_notes(purpose: str, made: datetime, run_id: str, facts: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the notes of a guest that goes with its run, in Markdown, as Proxmox's own pages show them.
+
+    :param facts: what else there is to know, by what it is called; what is empty is left out.
+    """
     lines = [
         f"{purpose}, since {made:%Y-%m-%d %H:%M} UTC.",
+        render_facts({**facts, "run by": f"{name_person()}, goldsmith {__version__}"}),
         "The guest goes when that is done; after a crash, `goldsmith clean` removes it.",
         render_mark(run_id),
     ]
     return "\n\n".join(lines)
 
 
+def render_facts(facts: Mapping[str, str]) -> str:
+    """Return facts as a list in Markdown; those that are empty are left out."""
+    return "\n".join(f"- {name}: {text}" for name, text in facts.items() if text)
+
+
+def name_person() -> str:
+    """Return who is at it: `ops@desk`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def read_lines(text: str) -> list[str]:
+    """Return the lines of a description as they were written, also after a person has made them a list or a quotation.
+
+    Notes are edited in Proxmox's own pages: spaces at an end, marks of Markdown and other line breaks say nothing.
+    """
+    return [line.strip().lstrip("-*>#").strip(" \t`*") for line in text.splitlines()]
+
+
 def has_mark(text: str, run_id: str) -> bool:
-    """Tell whether a description or notes carry a run's mark."""
-    return render_mark(run_id) in text.splitlines()
+    """Tell whether a description or notes carry a run's mark, on a line of its own."""
+    return render_mark(run_id) in read_lines(text)
 
 
 @dataclass(frozen=True)
@@ -66,6 +92,8 @@ class Entry:
     dump_storage: str = ""
     template: str = ""
     """Volume id of a template that was brought to the node for this run alone; its name carries the run's id."""
+    tasks: tuple[str, ...] = ()
+    """UPIDs of the tasks that make its guests: such a guest carries no mark before it is whole."""
 
 
 @dataclass
@@ -82,9 +110,19 @@ class Journal:
         """The run's id."""
         return self.entry.run_id
 
+    @property
+    def state(self) -> Path:
+        """Goldsmith's own directory on this machine, in which the journals are."""
+        return self.directory.parents[1]
+
     def note_vmid(self, vmid: int) -> None:
         """Write down that a guest is about to be created."""
         self.entry = replace(self.entry, vmids=(*self.entry.vmids, vmid))
+        self.write()
+
+    def note_task(self, upid: str) -> None:
+        """Write down which task makes the guest that was noted last."""
+        self.entry = replace(self.entry, tasks=(*self.entry.tasks, upid))
         self.write()
 
     def note_dump(self, storage: str) -> None:
@@ -103,7 +141,7 @@ class Journal:
 
     def keep(self) -> Path:
         """Let the guest outlive the run: copy journal and keys to where nothing is swept, and return that folder."""
-        kept = self.directory.parents[1] / "kept" / self.run_id
+        kept = self.state / "kept" / self.run_id
         shutil.copytree(self.directory, kept, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True)
         return kept
 
@@ -150,4 +188,5 @@ def read_entry(directory: Path) -> Entry | None:
     except FileNotFoundError:
         return None
     known = {name: value for name, value in values.items() if name in Entry.__dataclass_fields__}
-    return Entry(**{**known, "vmids": tuple(values["vmids"])})
+    tuples = {name: tuple(values.get(name, ())) for name in ("vmids", "tasks")}
+    return Entry(**{**known, **tuples})

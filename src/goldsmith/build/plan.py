@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import DefinitionError, NotOurs
-from goldsmith.build.base import is_version
+from goldsmith.build.base import is_foreign, is_version
 from goldsmith.build.cache.archives import CacheArchive
 from goldsmith.build.cache.choose import (
     Keeping,
@@ -136,7 +136,8 @@ def _list_steps(
         storage=variables.proxmox_storage,
         wanted=variables.base_image,
         newest=layering.refresh and not start.done,
-        reason=_explain_base(image, facts),
+        found=layering.base,
+        reason=_explain_base(image, facts) if layering.base is None else layering.base.told,
     )
     yield from _list_beginnings(image, facts, layering, start, reserved)
     yield _start_guest(image)
@@ -286,6 +287,8 @@ def _explain_base(image: Image, facts: NodeFacts) -> str:
     storage, wanted = find_base_storage(base, image.variables.proxmox_storage), base.rpartition("/")[2]
     if is_version(base):
         return "a version of the repository"
+    if is_foreign(base):
+        return "it comes from elsewhere; it is looked for when the node is there"
     if facts.templates is None:
         return f"from {storage}, or the appliance index"
     if wanted in facts.templates or any(name.startswith(f"{wanted}_") for name in facts.templates):

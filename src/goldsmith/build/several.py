@@ -65,7 +65,7 @@ class Brake:
 def describe_start(image: Image, site: Site, stages: tuple[Stage, ...]) -> str:
     """Return what the beginning of an image's build consists of, as `Job.shares`: its base, and its first layer.
 
-    Where the base has still to be downloaded, that alone is shared.
+    Where the base has still to be downloaded or sent, that alone is shared.
     """
     base = image.variables.base_image
     if not is_version(base) and find_base(image, site) is None:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from goldsmith.build.foreign import Found
 from goldsmith.build.link import Link
 
 
@@ -38,13 +39,15 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class EnsureBase(Step):
-    """Have the base image in the storage, downloaded through the node's appliance index where it is missing."""
+    """Have the base image in the storage: there already, downloaded or sent."""
 
     form = "base image {wanted}"
     storage: str
     wanted: str
     newest: bool = False
     """Whether the index is asked for a newer one than the storage has."""
+    found: Found | None = None
+    """What it is, where it comes from elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldsmith.base.errors import LockTaken
-from goldsmith.base.events import Events, Undone
+from goldsmith.base.errors import GuestError, LockTaken, ShellFailed
+from goldsmith.base.events import Events, Notice, Undone
 from goldsmith.base.files import open_lock
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Entry, find_orphans, read_entry
@@ -54,16 +54,34 @@ def sweep_orphans(site: Site, state: Path, events: Events) -> None:
             entry = read_entry(directory)
             if entry is not None and entry.site != site.name:
                 continue
-            if entry is not None:
-                _remove_traces(entry, f"left by {entry.kind} {entry.run_id} of {entry.image}", site, events)
-            shutil.rmtree(directory, ignore_errors=True)
+            if entry is None or _try_removing(entry, site, events):
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _try_removing(entry: Entry, site: Site, events: Events) -> bool:
+    """Remove what a killed run has left; tell whether that worked.
+
+    A guest that only a person can free (its lock, without a shell on the node) hinders nobody's next build.
+    """
+    whose = f"left by {entry.kind} {entry.run_id} of {entry.image}"
+    try:
+        _remove_traces(entry, whose, site, events)
+    except (GuestError, ShellFailed) as error:
+        told = f"something {whose} could not be removed: {error.message}"
+        events.emit(Notice(message=f"{told} ({error.hint})" if error.hint else told, level="warning"))
+        return False
+    return True
 
 
 def _remove_traces(entry: Entry, whose: str, site: Site, events: Events) -> None:
     for vmid in entry.vmids:
-        if remove_or_release(site, vmid, entry.run_id):
+        if remove_or_release(site, vmid, entry.run_id, tasks=entry.tasks):
             events.emit(Undone(what=f"guest {vmid}, {whose}"))
-    for volid in remove_dumps(site, entry.dump_storage, entry.run_id) if entry.dump_storage else []:
+    for volid in _remove_dumps(entry, site):
         events.emit(Undone(what=f"dump {volid}, {whose}"))
     if entry.template and remove_template(site, entry.template, entry.run_id):
         events.emit(Undone(what=f"template {entry.template}, {whose}"))
+
+
+def _remove_dumps(entry: Entry, site: Site) -> list[str]:
+    return remove_dumps(site, entry.dump_storage, entry.run_id, entry.vmids) if entry.dump_storage else []

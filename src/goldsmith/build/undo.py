@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from goldsmith.base.errors import GoldsmithError
-from goldsmith.base.events import Events, Undone
+from goldsmith.base.events import Events, Notice, Undone
 from goldsmith.build.journal import Journal
 
 T = TypeVar("T")
@@ -62,4 +62,15 @@ class Undo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        try:
+            self._stack.__exit__(kind, error, trace)
+        finally:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        """Say how what could not be removed goes away."""
+        if left := self._journal.left_behind:
+            whose = f"{self._journal.entry.kind} {self._journal.run_id}"
+            told = f"what {whose} could not remove ({', '.join(left)}) is noted in its journal: the next build or test "
+            told += "there removes it, or `goldsmith clean`"
+            self._events.emit(Notice(message=told, level="warning"))

@@ -9,6 +9,7 @@ import click
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.events import Events
 from goldsmith.build.cache.choose import Layering, Start, choose_start, explain_layer, is_current
+from goldsmith.build.cache.keys import BASE
 from goldsmith.build.run import read_layers
 from goldsmith.cli.delivery import choose_route
 from goldsmith.cli.options import Command, Settings, pass_settings
@@ -82,8 +83,17 @@ def render_explained(explained: Explained) -> str:
     """Render an image's layers for a person."""
     layers = explained.list_layers()
     widths = [max(len(layer[column]) for layer in layers) for column in (0, 1)]
+    base = [f"  built upon {told}"] if (told := describe_base(explained)) else []
     lines = [f"  {name:<{widths[0]}}  {verb:<{widths[1]}}  {why}".rstrip() for name, verb, why in layers]
-    return "\n".join([f"{explained.image.name}:", *lines])
+    return "\n".join([f"{explained.image.name}:", *base, *lines])
+
+
+def describe_base(explained: Explained) -> str:
+    """Return what an image is built upon, with its digest; empty where that is not known yet."""
+    if explained.layering.base is not None:
+        return explained.layering.base.told
+    keys = explained.layering.keys
+    return f"{explained.image.variables.base_image}: {keys[0].inputs[BASE]}" if keys else ""
 
 
 def _describe(explained: Explained) -> JsonValue:
@@ -93,4 +103,7 @@ def _describe(explained: Explained) -> JsonValue:
     keys: list[JsonValue] = [{"layer": key.name, "key": key.key, "inputs": dict(key.inputs)}
                              for key in explained.layering.keys]  # fmt: skip
     current = str(explained.layering.current) if explained.is_current else None
-    return {"image": explained.image.name, "current": current, "layers": layers, "keys": keys}
+    return {
+        "image": explained.image.name, "base": describe_base(explained) or None, "current": current,
+        "layers": layers, "keys": keys,
+    }  # fmt: skip

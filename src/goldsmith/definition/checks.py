@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
+from goldsmith.definition.bases import Download, LocalFile, OciImage, parse_base
 from goldsmith.definition.image import Origin
 from goldsmith.definition.values import DHCP
 from goldsmith.definition.variables import Variables, accepted_form
@@ -139,6 +140,20 @@ def _check_user(situation: Situation) -> Iterator[Mistake]:
         yield Mistake("template_user", f"template_user '{user}' is an account that Debian has itself")
 
 
+def _check_base(situation: Situation) -> Iterator[Mistake]:
+    if not situation.has("base_image"):
+        return
+    base = parse_base(situation.variables.base_image)
+    if isinstance(base, Download) and situation.lacks("base_checksum"):
+        yield Mistake(
+            "base_image", "base_image is a URL without base_checksum (sha256:...): what is behind it may change"
+        )
+    if situation.has("base_checksum") and not isinstance(base, Download | LocalFile):
+        where = situation.where("base_image")
+        meant = f"{where} is pinned by @sha256:... behind it" if isinstance(base, OciImage) else f"{where} is no file"
+        yield Mistake("base_checksum", f"base_checksum makes no sense: {meant}")
+
+
 def _check_shell(situation: Situation) -> Iterator[Mistake]:
     """Find what only a shell on the node can do, where there is none."""
     if not situation.has("proxmox_api_host", "proxmox_shell") or situation.variables.proxmox_shell != "none":
@@ -160,6 +175,7 @@ CHECKS: tuple[Callable[[Situation], Iterator[Mistake]], ...] = (
     _check_token_user,
     _check_gateway,
     _check_user,
+    _check_base,
     _check_shell,
 )
 
@@ -171,6 +187,17 @@ def find_ca_fault(file: Path) -> str | None:
             return "is no file" if file.exists() else "does not exist"
         with file.open("rb") as stream:
             return None if CERTIFICATE_MARK in stream.read(1 << 20) else "holds no certificate in PEM form"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def find_base_fault(file: Path) -> str | None:
+    """Return what is wrong with a template file, or None; only whether there is something to read."""
+    try:
+        if not file.is_file():
+            return "is no file" if file.exists() else "does not exist"
+        with file.open("rb") as stream:
+            return None if stream.read(1) else "is empty"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 

@@ -17,6 +17,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from goldsmith.base.secrets import Secret
+from goldsmith.definition.bases import parse_base, parse_checksum
 from goldsmith.definition.values import (
     API_HOST,
     AUTO,
@@ -208,6 +209,16 @@ def _location(value: Any) -> str:
     return Matching(LOCATION, "is neither a directory nor oci://host[:port]/path").check(text)
 
 
+def _base(value: Any) -> str:
+    text = _text(value)
+    parse_base(text)
+    return text
+
+
+def _checksum(value: Any) -> str:
+    return parse_checksum(_text(value))
+
+
 def _directory(value: Any) -> PurePosixPath:
     path = value if isinstance(value, PurePosixPath) else PurePosixPath(_text(value))
     if not path.is_absolute() or ".." in path.parts:
@@ -247,6 +258,11 @@ Address = Annotated[IPv4Address, _address(IPv4Address, "IPv4"), WithJsonSchema({
 Disk = Annotated[DiskSize, BeforeValidator(_disk), WithJsonSchema({"type": "string", "pattern": "^[^:]+:[0-9.]+$"})]
 Location = Annotated[str, BeforeValidator(_location), WithJsonSchema({"type": "string", "minLength": 1})]
 """Of a repository."""
+BaseName = Annotated[str, BeforeValidator(_base), WithJsonSchema({"type": "string", "minLength": 1})]
+"""Of a base image; `bases.parse_base` takes it apart."""
+Checksum = Annotated[
+    str, BeforeValidator(_checksum), WithJsonSchema({"type": "string", "pattern": "^sha256:[0-9A-Fa-f]{64}$"})
+]
 Directory = Annotated[PurePosixPath, BeforeValidator(_directory), WithJsonSchema({"type": "string", "pattern": "^/"})]
 Packages = Annotated[tuple[str, ...], BeforeValidator(read_packages)]
 _LIST = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}

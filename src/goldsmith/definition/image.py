@@ -10,6 +10,7 @@ from typing import Any
 
 from goldsmith.base.errors import Problem
 from goldsmith.base.secrets import Secret, find_secrets
+from goldsmith.definition.bases import Base, LocalFile, parse_base
 from goldsmith.definition.values import REGISTRY
 from goldsmith.definition.variables import Variables
 
@@ -91,6 +92,12 @@ class Image:
         """`proxmox_ca_file` as an absolute path."""
         named = self.variables.proxmox_ca_file
         return None if named is None else self.directory / named
+
+    @property
+    def base(self) -> Base:
+        """What `base_image` names. The path of a file is absolute."""
+        base = parse_base(self.variables.base_image)
+        return LocalFile(str(self.directory / base.path)) if isinstance(base, LocalFile) else base
 
     @property
     def private(self) -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from goldsmith.base.errors import DefinitionError, Problem
-from goldsmith.definition.checks import Situation, find_ca_fault, find_mistakes, get_form
+from goldsmith.definition.bases import LocalFile, parse_base
+from goldsmith.definition.checks import Situation, find_base_fault, find_ca_fault, find_mistakes, get_form
 from goldsmith.definition.given import Given, collect_given, render_for_ansible
 from goldsmith.definition.image import PLAYBOOK_FILE, VARS_FILE, Image, Origin
 from goldsmith.definition.images import IMAGES_FOLDER
@@ -27,7 +28,7 @@ from goldsmith.definition.vault import PASSWORD_VARIABLE, PasswordSource, Vault
 
 TEMPLATE_FORM = "a template of other variables in vars.yml and vault.yml, and of lookup('env', NAME)"
 REFERENCE = re.compile(r"\{\{\s*[A-Za-z_][A-Za-z0-9_]*\s*\}\}\s*\Z")
-PATH_VARIABLES = ("proxmox_ca_file", "ssh_key_file", "repository", "signers_file")
+PATH_VARIABLES = ("base_image", "proxmox_ca_file", "ssh_key_file", "repository", "signers_file")
 """Variables in which `~` is the user's home."""
 
 
@@ -101,6 +102,7 @@ class _Loading:
         self._check_playbooks(variables)
         self._check_together(variables)
         self._check_ca_file(variables)
+        self._check_base_file(variables)
         return Image(
             name=self._find_name(variables),
             directory=self.directory,
@@ -218,6 +220,13 @@ class _Loading:
         if fault:
             self._refuse("proxmox_ca_file", f"proxmox_ca_file: {self.directory / str(name)} {fault}",
                          get_form("proxmox_ca_file"))  # fmt: skip
+
+    def _check_base_file(self, variables: Variables) -> None:
+        base = parse_base(variables.base_image)
+        if isinstance(base, LocalFile) and "base_image" not in self.faulty:
+            file = self.directory / base.path
+            if fault := find_base_fault(file):
+                self._refuse("base_image", f"base_image: {file} {fault}", get_form("base_image"))
 
     def _find_key(self, variables: Variables) -> str | None:
         if "ssh_key_file" in self.faulty:

@@ -9,11 +9,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
+from goldsmith.definition.bases import BASE_FORM, CHECKSUM_FORM
 from goldsmith.definition.declare import accepted, declare
 from goldsmith.definition.fields import (
     Address,
     Address6,
     ApiHosts,
+    BaseName,
+    Checksum,
     Directory,
     Disk,
     Fingerprints,
@@ -151,15 +154,27 @@ class Variables(BaseModel):
         "local",
         default="local",
     )
-    base_image: Text = declare(
+    base_image: BaseName = declare(
         "What is built upon: a template of the storage, by its name or as the newest of a package (what the storage "
-        "lacks is downloaded from the node's appliance index), or a version of another image of the repository.",
-        "a template's name or package, a volume id, or image:NAME, image:NAME:TAG or image:NAME:CHANNEL",
+        "lacks is downloaded from the node's appliance index); a version of another image of the repository; a file "
+        "that the node downloads, or that lies here (its path relative to the image's folder; ~ is your home); or a "
+        "container image of a registry.",
+        BASE_FORM,
         "debian-12-standard",
         "debian-13-standard_13.1-2_amd64.tar.zst",
         "local:vztmpl/my-base.tar.zst",
         "image:debian-12-base:stable",
+        "https://example.com/templates/my-base.tar.zst",
+        "./my-base.tar.zst",
+        "oci://registry.example.org/base/debian-systemd:12",
         default="debian-12-standard",
+    )
+    base_checksum: Checksum | None = declare(
+        "Digest of the file that base_image names. A URL needs it: what is behind one may change, and would be in all "
+        "images then. It is part of the layers' keys.",
+        CHECKSUM_FORM,
+        "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        otherwise="a file on this machine is digested",
     )
     temp_vmid: VmId | None = declare(
         "The build guest's id. It must be free, and no server's in the inventory.",

@@ -68,18 +68,20 @@ class Method:
     code: Callable[[Call], Any]
     permission: tuple[str, ...] | None = None
     any_of: bool = False
+    since: str = ""
+    """The first version of Proxmox VE that has it, where that is later than 8.4."""
 
 
 METHODS: list[Method] = []
 
 
 def method(
-    verb: str, path: str, *, permission: tuple[str, ...] | None = None, any_of: bool = False
+    verb: str, path: str, *, permission: tuple[str, ...] | None = None, any_of: bool = False, since: str = ""
 ) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
     """Declare a method: `@method("GET", "/nodes/{node}/lxc/{vmid}/config", permission=("/vms/{vmid}", "VM.Audit"))`."""
 
     def declare(code: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        METHODS.append(Method(verb, path, code, permission, any_of))
+        METHODS.append(Method(verb, path, code, permission, any_of, since))
         return code
 
     return declare

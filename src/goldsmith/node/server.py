@@ -31,6 +31,7 @@ from goldsmith.node.replies import EmptyFault, render_data, render_fault
 from goldsmith.node.routing import METHODS, Call, Method
 from goldsmith.node.schema import check_parameters, may_use_token
 from goldsmith.node.spawner import Request, request_task
+from goldsmith.node.version import is_at_least
 from goldsmith.node.websocket import lead_to_port, wants_websocket
 
 _THREADS = 16
@@ -58,11 +59,14 @@ class Routes:
     patterns: list[tuple[re.Pattern[str], dict[str, Method]]]
 
     @classmethod
-    def collect(cls) -> Routes:
-        """Return the routes of every method that `api` declares; longer paths first, so that `{volume}` comes last."""
+    def collect(cls, version: str) -> Routes:
+        """Return the routes of every method that `api` declares; longer paths first, so that `{volume}` comes last.
+
+        :param version: of Proxmox VE; what came later than that is left out.
+        """
         import_methods()
         by_path: dict[str, dict[str, Method]] = {}
-        for method in METHODS:
+        for method in [method for method in METHODS if is_at_least(version, method.since)]:
             by_path.setdefault(method.path, {})[method.verb] = method
         return cls([(_compile(path), methods) for path, methods in sorted(by_path.items(), reverse=True)])
 
@@ -82,7 +86,7 @@ class Server:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._routes = Routes.collect()
+        self._routes = Routes.collect(node.settings.pve_version)
         self._tickets = Tickets(node.settings.state / "authkey")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
 

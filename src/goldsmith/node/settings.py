@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from goldsmith.base.files import write_atomic
+from goldsmith.node.version import VERSION
 
 DEFAULT_STATE = Path("/var/lib/goldsmith/node")
 
@@ -28,6 +29,8 @@ class NodeSettings:
     disk_size: int = 0
     """Bytes of the file system that holds the guests' disks (a sparse file: space is taken as it is used); 0: three
     quarters of what is free where the state directory is, when the node starts for the first time."""
+    version: str = ""
+    """Which Proxmox VE it plays: one from 9.1 on pulls container images. Empty: the one that it speaks like best."""
     with_guests: bool = True
     """False: only the API, without network and copy on write. It needs no root and starts no guest; for tests."""
 
@@ -35,6 +38,11 @@ class NodeSettings:
     def gateway(self) -> IPv4Address:
         """The guests' gateway and name server."""
         return IPv4Interface(self.network).ip
+
+    @property
+    def pve_version(self) -> str:
+        """The version of Proxmox VE that it plays."""
+        return self.version or VERSION
 
     def save(self) -> None:
         """Write the settings into the state directory."""

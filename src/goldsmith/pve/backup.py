@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from goldsmith.base.errors import PveError
-from goldsmith.pve.answers import read_upid
+from goldsmith.pve.answers import Upid, read_upid
 from goldsmith.pve.door import Door, Parameter
+from goldsmith.pve.slots import limit_dump
 from goldsmith.pve.storage import Storages
 from goldsmith.pve.tasks import OnLine, Tasks
 
@@ -51,6 +52,8 @@ class Backups:
     ) -> Backup:  # fmt: skip
         """Dump a guest and wait for it; left early, the dump is stopped, which removes the half archive (PVE 8.4).
 
+        A node dumps one guest at a time: another dump of ours is waited for first.
+
         Of mount points only those with `backup=1` are in it; bind mounts never are.
 
         :param compress: `zstd`, `gzip`, `lzo`, or `0` for none.
@@ -64,15 +67,25 @@ class Backups:
             "notes-template": notes.replace("\\", "\\\\").replace("\n", "\\n") or None,
             "protected": protected or None,
         }
-        upid = read_upid(self._door.post(f"/nodes/{self._node}/vzdump", parameters))
         lines: list[str] = []
+
+        def begin() -> Upid:
+            lines.clear()
+            path = f"/nodes/{self._node}/vzdump"
+            return self._tasks.begin(
+                limit_dump(self._node), lambda: read_upid(self._door.post(path, parameters)), tell_wait
+            )
+
+        def tell_wait(_before: int) -> None:
+            if on_line is not None:
+                on_line(f"{self._node} dumps one guest at a time: another dump of ours is waited for")
 
         def hear(line: str) -> None:
             lines.append(line)
             if on_line is not None:
                 on_line(line)
 
-        self._tasks.wait(upid, hear, timeout=timeout, stop_if_left=True)
+        self._tasks.run(begin, hear, timeout=timeout, stop_if_left=True)
         return self._find(storage, vmid, lines)
 
     def _find(self, storage: str, vmid: int, lines: list[str]) -> Backup:

@@ -108,6 +108,28 @@ CALLS = (
         "removing what a run has brought",
     ),
     ApiCall("POST", f"{_STORAGE}/upload", "Datastore.AllocateTemplate on the storage", "uploading a template"),
+    ApiCall(
+        "POST",
+        f"{_STORAGE}/download-url",
+        "Datastore.AllocateTemplate on the storage; Sys.AccessNetwork on the node (since 8.2), or Sys.Audit and "
+        "Sys.Modify on /",
+        "letting the node download a base image from a URL",
+    ),
+    ApiCall(
+        "POST",
+        f"{_STORAGE}/oci-registry-pull",
+        "Datastore.AllocateTemplate on the storage; Sys.AccessNetwork on the node (since 9.1)",
+        "letting the node pull a version from its registry (library only)",
+    ),
+    ApiCall(
+        "GET",
+        f"{_NODE}/query-url-metadata",
+        "Sys.AccessNetwork on the node (since 8.2), or Sys.Audit and Sys.Modify on /",
+        "`doctor`: whether the node reaches a URL",
+    ),
+    ApiCall(
+        "GET", f"{_NODE}/status", "Sys.Audit on the node; without it, amd64", "its architecture, for a container image"
+    ),
     ApiCall("GET", f"{_NODE}/aplinfo", ALL, "the appliance index"),
     ApiCall("POST", f"{_NODE}/aplinfo", "Datastore.AllocateTemplate on the storage", "downloading a base image"),
     ApiCall("GET", f"{_NODE}/tasks", _OWN_TASK, "what still runs on a guest of ours"),

@@ -19,6 +19,8 @@ from goldsmith.pve.membership import Memberships
 from goldsmith.pve.storage import Storages
 from goldsmith.pve.tasks import Tasks
 
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "armv7l": "arm"}
+"""Names of architectures as OCI and Debian have them, by what a kernel says."""
 BRIDGES = ("bridge", "OVSBridge", "vnet")
 """The types of network interfaces that a guest's device can be put on."""
 
@@ -64,11 +66,12 @@ class NodeApi:
     def __init__(self, door: Door, name: str) -> None:
         self.name = name
         self._door = door
+        self._slots = door.connection.slots
 
     @cached_property
     def tasks(self) -> Tasks:
         """Waiting for tasks, their logs, stopping them."""
-        return Tasks(self._door, self.name)
+        return Tasks(self._door, self.name, self._slots)
 
     @cached_property
     def guests(self) -> Guests:
@@ -89,6 +92,18 @@ class NodeApi:
         """Return what guests can be connected to: bridges, and vnets where there is SDN, as far as we may see them."""
         found = read_entries(self._door.get(f"/nodes/{self.name}/network", type="any_bridge"))
         return sorted(entry.text("iface") for entry in found if entry.text("type") in BRIDGES)
+
+    def read_architecture(self) -> str:
+        """Return the node's architecture, by Debian's name.
+
+        Where we may not see it (Sys.Audit), or it does not say (before PVE 8), it is amd64: Proxmox is made for that.
+        """
+        try:
+            kernel = Entry(self._door.get(f"/nodes/{self.name}/status")).get("current-kernel")
+        except PermissionMissing:
+            kernel = None
+        machine = Entry(kernel or {}).text("machine", "x86_64")
+        return ARCHITECTURES.get(machine, machine)
 
     @cached_property
     def backups(self) -> Backups:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from goldsmith.base.errors import UsageError
 from goldsmith.base.secrets import Secret
+from goldsmith.pve.slots import Slots
 
 DEFAULT_PORT = 8006
 FINGERPRINT_FORM = "32 pairs of hex digits with colons between, as `pvenode cert info` prints them"
@@ -69,6 +70,8 @@ class Connection:
     """Seconds without a byte after which a call has failed; a connection must stand within a third of it."""
     others: tuple[Endpoint, ...] = ()
     """More nodes of the same cluster: asked in turn where the one before cannot be reached."""
+    slots: Slots = field(default_factory=Slots, compare=False, repr=False)
+    """What is under way there, for all clients that are opened with this connection."""
     second_factor: Callable[[], Secret] | None = field(default=None, compare=False, repr=False)
     """Gives the code of the moment (TOTP) when a password alone does not open the door."""
 

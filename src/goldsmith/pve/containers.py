@@ -64,6 +64,11 @@ class ContainerSpec:
     unique: bool = False
     """With `restore`: new MAC addresses."""
 
+    @property
+    def disk_storage(self) -> str:
+        """Where its root disk is made; empty where the node decides."""
+        return self.rootfs.volume.partition(":")[0] if self.rootfs is not None else self.storage
+
     def as_parameters(self) -> dict[str, Parameter]:
         """Return the parameters of POST /nodes/N/lxc. It is never started by the same call: that would go unwatched."""
         texts = {

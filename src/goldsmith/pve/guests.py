@@ -23,6 +23,7 @@ from goldsmith.pve.containers import (
 )
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.properties import parse_tags
+from goldsmith.pve.slots import limit_making
 from goldsmith.pve.tasks import FIRST_PAUSE, LONGEST_PAUSE, Tasks
 
 Kind = Literal["lxc", "qemu"]
@@ -125,11 +126,12 @@ class Guests:
         return Invitation(self._path(vmid), port, user, ticket, self._door.introduce())
 
     def create_container(self, spec: ContainerSpec) -> Upid:
-        """Create a container; it is not started.
+        """Create a container, when the node and the storage have room for one more; it is not started.
 
         :raises ApiFailed: refused; `has_vmid_clash` tells whether the vmid was taken.
         """
-        return read_upid(self._door.post(f"/nodes/{self._node}/lxc", spec.as_parameters()))
+        path, places = f"/nodes/{self._node}/lxc", limit_making(self._node, spec.disk_storage)
+        return self._tasks.begin(places, lambda: read_upid(self._door.post(path, spec.as_parameters())))
 
     def create_in_range(
         self, vmids: Iterable[int], make_spec: Callable[[int], ContainerSpec]
@@ -199,7 +201,10 @@ class Guests:
         self, vmid: int, newid: int, *, hostname: str = "", full: bool | None = None, storage: str = "",
         snapshot: str = "", pool: str = "", description: str = "",
     ) -> Upid:  # fmt: skip
-        """Copy a container, or one of its snapshots. A template is cloned on write unless `full`."""
+        """Copy a container, or one of its snapshots, when the node has room for one more.
+
+        A template is cloned on write unless `full`.
+        """
         texts = {
             "hostname": hostname,
             "storage": storage,
@@ -208,7 +213,9 @@ class Guests:
             "description": description,
         }
         given = {name: text for name, text in texts.items() if text}
-        return read_upid(self._door.post(f"{self._path(vmid)}/clone", {"newid": newid, "full": full, **given}))
+        path, parameters = f"{self._path(vmid)}/clone", {"newid": newid, "full": full, **given}
+        places = limit_making(self._node, storage)
+        return self._tasks.begin(places, lambda: read_upid(self._door.post(path, parameters)))
 
     def make_template(self, vmid: int, *, timeout: float = 600.0) -> None:
         """Turn a stopped container into a template and wait for it: Proxmox does it in a task that it does not name.

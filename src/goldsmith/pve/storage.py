@@ -10,13 +10,15 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import ApiFailed, PveError, UsageError
+from goldsmith.base.errors import ApiFailed, PermissionMissing, PveError, UsageError
 from goldsmith.pve.answers import Entry, Upid, VmId, read_entries, read_upid
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.multipart import Progress
 from goldsmith.pve.tasks import OnLine, Tasks
 
 DOWNLOAD_TIMEOUT = 3600.0
+DOWNLOAD_RIGHTS = "Datastore.AllocateTemplate on /storage/{storage}, and Sys.AccessNetwork on /nodes/{node}"
+"""What letting a node download takes since PVE 8.2; before, Sys.Audit and Sys.Modify on /."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,10 @@ class Storages:
 
     def _download(self, storage: str, appliance: Appliance, on_line: OnLine | None) -> None:
         parameters: dict[str, Parameter] = {"storage": storage, "template": appliance.template}
-        upid = read_upid(self._door.post(f"/nodes/{self._node}/aplinfo", parameters))
-        self._tasks.wait(upid, on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True)
+        self._tasks.run(
+            lambda: read_upid(self._door.post(f"/nodes/{self._node}/aplinfo", parameters)),
+            on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True,
+        )  # fmt: skip
 
     def _get_template(self, storage: str, name: str) -> Volume:
         for volume in self.list_content(storage, "vztmpl"):
@@ -235,17 +239,90 @@ class Storages:
             fields |= {"checksum-algorithm": "sha256", "checksum": sha256.removeprefix("sha256:")}
         return read_upid(self._door.upload(self._path(storage, "upload"), fields, filename, source, size, progress))
 
+    def bring(
+        self, storage: str, filename: str, source: BinaryIO, size: int, *, sha256: Digest,
+        progress: Progress | None = None, on_line: OnLine | None = None,
+    ) -> Volume:  # fmt: skip
+        """Send a container template into a storage, as `upload` does, and wait until it lies there, whole.
+
+        :raises TaskFailed: it did not arrive as it was sent; nothing of it is kept.
+        """
+        upid = self.upload(storage, filename, source, size, sha256=sha256, progress=progress)
+        self._tasks.wait(upid, on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True)
+        return self._get_template(storage, filename)
+
+    def download(
+        self, storage: str, url: str, filename: str, *, sha256: Digest, on_line: OnLine | None = None
+    ) -> Volume:  # fmt: skip
+        """Let the node download a container template, and wait for it. One of that name that is right stays as it is.
+
+        :raises TaskFailed: the node does not get it, or it has another digest; nothing of it is kept.
+        :raises PermissionMissing: what that takes is not what templates take: the node reaches into the network for us.
+        """
+        parameters: dict[str, Parameter] = {
+            "content": "vztmpl", "url": url, "filename": filename,
+            "checksum-algorithm": "sha256", "checksum": sha256.removeprefix("sha256:"),
+        }  # fmt: skip
+        try:
+            self._tasks.run(
+                lambda: read_upid(self._door.post(self._path(storage, "download-url"), parameters)),
+                on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True,
+            )  # fmt: skip
+        except PermissionMissing as error:
+            error.hint = (
+                f"{DOWNLOAD_RIGHTS.format(node=self._node, storage=storage)}, or a file on this machine as base"
+            )
+            raise
+        return self._get_template(storage, filename)
+
+    def pull_image(
+        self, storage: str, reference: str, name: str, on_line: OnLine | None = None
+    ) -> Volume:  # fmt: skip
+        """Let the node pull a container image from its registry, and wait for it (Proxmox VE 9.1 and later).
+
+        A guest can be made of it like of a template. The node takes a tag, never a digest, and no login but what skopeo
+        finds there; so the tag is to be one that never moves, and the registry one that lets everybody read.
+
+        :param reference: `host[:port]/path:tag`.
+        :param name: of its file, without `.tar`; one of that name is taken as it is.
+        :raises ApiFailed: 501, the node is older.
+        :raises TaskFailed: the node does not get it; nothing of it is kept.
+        """
+        present = self.find_volume(f"{storage}:vztmpl/{name}.tar")
+        if present is not None:
+            return present
+        path, parameters = self._path(storage, "oci-registry-pull"), {"reference": reference, "filename": name}
+        try:
+            self._tasks.run(
+                lambda: read_upid(self._door.post(path, parameters)),
+                on_line, timeout=DOWNLOAD_TIMEOUT, stop_if_left=True,
+            )  # fmt: skip
+        except PermissionMissing as error:
+            error.hint = DOWNLOAD_RIGHTS.format(node=self._node, storage=storage)
+            raise
+        return self._get_template(storage, f"{name}.tar")
+
+    def query_url(self, url: str) -> int:
+        """Ask the node how long a file behind a URL is, in bytes; 0 where that is not told.
+
+        :raises ApiFailed: the node does not reach it, or we may not ask.
+        """
+        return Entry(self._door.get(f"/nodes/{self._node}/query-url-metadata", url=url)).number("size")
+
     def delete_volume(self, volid: str, *, timeout: float = 600.0) -> None:
         """Delete a volume and wait for it. One that is gone already is no failure."""
         storage, _, name = volid.partition(":")
+
+        def delete() -> object:
+            return self._door.delete(self._path(storage, "content", name))
+
         try:
-            answer = self._door.delete(self._path(storage, "content", name))
+            answer = delete()
+            if answer:  # nothing: it was done at once
+                self._tasks.run(lambda: read_upid(delete()), begun=read_upid(answer), timeout=timeout)
         except ApiFailed as error:
-            if "does not exist" in error.reason and name in error.reason:
-                return
-            raise
-        if answer:
-            self._tasks.wait(read_upid(answer), timeout=timeout)
+            if "does not exist" not in error.reason or name not in error.reason:
+                raise
 
     def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
         """Change a backup's `notes` or `protected`."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from goldsmith.base.errors import NodeUnreachable, PveError, TaskFailed
-from goldsmith.pve.advice import find_advice, is_passing
+from goldsmith.pve.advice import find_advice, find_cause, is_passing
 from goldsmith.pve.answers import Entry, Upid, read_entries
 from goldsmith.pve.door import Parameter
+from goldsmith.pve.slots import OnWait, Place, Slots
 
 OnLine = Callable[[str], None]
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
@@ -22,6 +23,8 @@ LOCK_PATIENCE, LOCK_PAUSE = 120.0, 0.5
 """Seconds for which a task that did not get a lock is begun again, and between two tries."""
 LOG_PAGE = 500
 TAIL_LINES = 30
+RECENT = 200
+"""Tasks of one guest that are looked at, at most."""
 STOP_TIMEOUT = 60.0
 
 
@@ -128,9 +131,14 @@ class _Log:
 class Tasks:
     """Tasks of one node."""
 
-    def __init__(self, door: Caller, node: str) -> None:
+    def __init__(self, door: Caller, node: str, slots: Slots | None = None) -> None:
         self._door = door
         self._base = f"/nodes/{node}/tasks"
+        self._slots = slots or Slots()
+
+    def begin(self, limits: Mapping[Place, int], begin: Callable[[], Upid], on_wait: OnWait = None) -> Upid:
+        """Begin a task when there is a place for it; see `slots`."""
+        return self._slots.begin(limits, begin, lambda upid: self.state(upid).running, on_wait)
 
     def wait(
         self, upid: Upid, on_line: OnLine | None = None, *, timeout: float = 600.0, stop_if_left: bool = False
@@ -153,31 +161,29 @@ class Tasks:
             raise
 
     def run(
-        self,
-        begin: Callable[[], Upid],
-        on_line: OnLine | None = None,
-        *,
-        timeout: float = 600.0,
-        stop_if_left: bool = False,
-    ) -> TaskResult:
+        self, begin: Callable[[], Upid], on_line: OnLine | None = None, *, timeout: float = 600.0,
+        stop_if_left: bool = False, begun: Upid | None = None,
+    ) -> TaskResult:  # fmt: skip
         """Begin a task and wait for it; again where it ended as something else had the lock, so that nothing was done.
 
         :param stop_if_left: see `wait`.
+        :param begun: it has been begun already; `begin` is for the times after that.
         :raises TaskFailed: see `wait`.
         """
-        begun = time.monotonic()
+        since = time.monotonic()
         while True:
             try:
-                return self.wait(begin(), on_line, timeout=timeout, stop_if_left=stop_if_left)
+                return self.wait(begun or begin(), on_line, timeout=timeout, stop_if_left=stop_if_left)
             except TaskFailed as error:
-                if not is_passing(error.exitstatus) or time.monotonic() - begun > LOCK_PATIENCE:
+                if not is_passing(find_cause(error)) or time.monotonic() - since > LOCK_PATIENCE:
                     raise
+            begun = None
             time.sleep(LOCK_PAUSE)
 
     def _wait(self, upid: Upid, on_line: OnLine | None, timeout: float) -> TaskResult:
         log = _Log(lambda start: self.log(upid, start), on_line)
         begun = answered = time.monotonic()
-        pause = FIRST_PAUSE
+        pause, is_told = FIRST_PAUSE, False
         while True:
             try:
                 state = self.state(upid)
@@ -187,8 +193,9 @@ class Tasks:
             except NodeUnreachable as error:
                 state = TaskState(running=True)
                 if time.monotonic() - answered > PATIENCE:
-                    error.hint = f"the task may still be running: {upid}"
+                    error.hint = f"the node went away in the middle of {parse_upid(upid)}, which may still run: {upid}"
                     raise
+                is_told = _tell_gone(on_line, error, is_told)
             if not state.running:
                 return _judge(upid, state, log, time.monotonic() - begun)
             if time.monotonic() - begun > timeout:
@@ -223,6 +230,18 @@ class Tasks:
         """Return tasks that run now, of one guest or of all that we may see."""
         entries = read_entries(self._door.get(self._base, source="active", vmid=vmid))
         return [Upid(entry.text("upid")) for entry in entries if entry.text("status") in ("", "RUNNING")]
+
+    def list_recent(self, vmid: int) -> list[Upid]:
+        """Return the tasks about a guest that run or have ended, as far as we may see them, the newest first."""
+        entries = read_entries(self._door.get(self._base, source="all", vmid=vmid, limit=RECENT))
+        return [Upid(entry.text("upid")) for entry in sorted(entries, key=lambda one: -one.number("starttime"))]
+
+
+def _tell_gone(on_line: OnLine | None, error: NodeUnreachable, is_told: bool) -> bool:
+    """Say once that the node has gone away: a person would wonder why nothing happens."""
+    if on_line is not None and not is_told:
+        on_line(f"{error.message}: the node is looked for again, for {PATIENCE:g} s")
+    return True
 
 
 def _judge(upid: Upid, state: TaskState, log: _Log, seconds: float) -> TaskResult:

@@ -157,3 +157,22 @@ def test_notes_tell_people_what_a_guest_is_and_us_whose() -> None:
     assert "`goldsmith clean`" in notes
     assert has_mark(notes, "0123456789ab")
     assert not has_mark(notes, "0123456789ac")
+
+
+@pytest.mark.parametrize(
+    "edited",
+    ["{mark}  ", "- {mark}", "> {mark}", "* `{mark}`", "**{mark}**", "my own words\r\n\r\n  {mark}\r\nand more"],
+)
+def test_a_mark_is_found_also_in_notes_that_somebody_has_edited(edited: str) -> None:
+    assert has_mark(edited.format(mark=render_mark("0123456789ab")), "0123456789ab")
+
+
+@pytest.mark.parametrize("edited", ["see {mark}", "{mark} was here", "{mark}c", "not{mark}", "{mark}\u00a0x"])
+def test_what_only_speaks_of_a_mark_is_none(edited: str) -> None:
+    assert not has_mark(edited.format(mark=render_mark("0123456789ab")), "0123456789ab")
+
+
+def test_facts_that_are_not_known_are_left_out() -> None:
+    notes = render_notes("It is built", datetime(2026, 11, 25, tzinfo=UTC), "0123456789ab", {"made from": "x", "y": ""})
+    assert "- made from: x\n- run by: " in notes
+    assert "- y" not in notes

@@ -9,6 +9,7 @@ import pytest
 
 from goldsmith.base.errors import NodeUnreachable, PveError, TaskFailed
 from goldsmith.pve import tasks as room
+from goldsmith.pve.advice import find_cause, is_passing
 from goldsmith.pve.answers import Upid
 from goldsmith.pve.door import Parameter
 from goldsmith.pve.tasks import Tasks, parse_upid
@@ -102,7 +103,7 @@ def test_a_lost_connection_is_picked_up_again() -> None:
     node = ScriptedNode([(["a"], ""), gone, gone, (["a", "b"], "OK")])
     seen: list[str] = []
     Tasks(node, "pve").wait(UPID, seen.append)
-    assert seen == ["a", "b"]
+    assert seen == ["gone: the node is looked for again, for 120 s", "a", "b"]
 
 
 def test_an_interrupt_stops_the_task_when_asked() -> None:
@@ -140,3 +141,25 @@ def test_a_upid_is_read(upid: str, kind: str, ident: str, user: str) -> None:
 def test_what_is_no_upid(upid: str) -> None:
     with pytest.raises(PveError, match="names no task"):
         parse_upid(upid)
+
+
+@pytest.mark.parametrize(
+    ("exitstatus", "detail", "is_passing_by"),
+    [
+        ("can't lock file '/run/lock/lxc/pve-config-900.lock' - got timeout", "", True),
+        ("unable to create CT 900 - can't lock file '/var/lock/pve-manager/pve-storage-local' - got timeout", "", True),
+        ("unable to restore CT 900 - cfs-lock 'storage-nfs' error: got lock request timeout", "", True),
+        ("cfs-lock 'storage-nfs' error: no quorum!", "", False),
+        ("CT is locked (backup)", "", True),
+        (
+            "job errors",
+            "INFO: x\nERROR: Backup of VM 900 failed - CT is locked (snapshot)\nTASK ERROR: job errors",
+            True,
+        ),
+        ("job errors", "ERROR: Backup of VM 900 failed - command 'tar' failed: exit code 2", False),
+        ("unable to create CT 900 - command 'tar' failed: can't lock file 'x' - got timeout", "", False),
+        ("CT is locked (create)", "", False),
+    ],
+)
+def test_what_only_lacked_a_lock_is_begun_again(exitstatus: str, detail: str, is_passing_by: bool) -> None:
+    assert is_passing(find_cause(TaskFailed(UPID, "x", exitstatus, detail))) is is_passing_by

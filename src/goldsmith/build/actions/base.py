@@ -12,6 +12,7 @@ from goldsmith.build.base import get_base_version, is_version
 from goldsmith.build.carry import identify_volume
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
+from goldsmith.build.foreign import Carrier, Found, describe_source
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.steps import EnsureBase
 from goldsmith.build.templates import Bringing, ensure_version
@@ -22,6 +23,8 @@ def ensure_base(step: EnsureBase, build: Build) -> str:
     """Have the base image, and begin to digest it: that takes as long as reading it, and nothing waits for it yet."""
     if is_version(step.wanted):
         return ensure_base_version(step, build)
+    if step.found is not None:
+        return ensure_foreign_base(step, step.found, build)
     volume = build.site.node.storage.ensure_appliance(
         step.storage, step.wanted, build.hear("download"), newest=step.newest
     )
@@ -45,6 +48,21 @@ def ensure_base_version(step: EnsureBase, build: Build) -> str:
         bringing = Bringing(build.site, step.storage, build.journal, build.undo, build.events)
         build.base = ensure_version(version, repository, bringing)
     return str(version)
+
+
+def ensure_foreign_base(step: EnsureBase, found: Found, build: Build) -> str:
+    """Have a base from elsewhere on the node; only where a guest is made from it, not where layers are there.
+
+    :raises PveError, RepositoryError: it cannot be brought; nothing of it is kept.
+    """
+    build.base_name, build.base_digest = describe_source(found), Future()
+    build.base_digest.set_result(found.digest)
+    if build.plan.since:
+        return f"{found.name}, not needed on the node"
+    carrier = Carrier(build.site, step.storage, build.state, build.events, build.hear("base"))
+    volume = carrier.ensure(found)
+    build.base = volume.volid
+    return volume.name
 
 
 def _start_digest(site: Site, volume: Volume) -> Future[Digest]:

@@ -15,12 +15,12 @@ from goldsmith.artifacts.repository import NewVersion, Repository, Version
 from goldsmith.artifacts.store import CREATED
 from goldsmith.base.events import Events
 from goldsmith.base.units import render_bytes
+from goldsmith.build.actions.guest import describe_dump
 from goldsmith.build.cache.keys import RECORDED, describe_keys
 from goldsmith.build.carry import Volid, carry, find_carried, open_cargo
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
 from goldsmith.build.git import read_git_state
-from goldsmith.build.journal import render_mark
 from goldsmith.build.kept import render_notes
 from goldsmith.build.play import list_recorded, make_play
 from goldsmith.build.repositories import open_image_repository, open_location
@@ -34,14 +34,13 @@ from goldsmith.pve.shell import TargetExists
 
 def dump_guest(step: DumpGuest, build: Build) -> str:
     """Let the node dump the guest; the dump goes when it has been stored."""
-    run_id = build.journal.run_id
     build.journal.note_dump(step.storage)
     build.remove_dump = build.undo.add("the dump", lambda: remove_dump(step.storage, build))
     build.dump = build.site.node.backups.create(
         build.guest.vmid,
         storage=step.storage,
         compress=step.compress,
-        notes=f"{build.image.name}\n{render_mark(run_id)}",
+        notes=describe_dump(build),
         on_line=build.hear("vzdump"),
     )
     return render_bytes(build.dump.size)
@@ -53,7 +52,7 @@ def remove_dump(storage: str, build: Build) -> bool:
     An archive of a finished layer is none.
     """
     end_tasks(build.site, build.guest.vmid)
-    return bool(remove_dumps(build.site, storage, build.journal.run_id))
+    return bool(remove_dumps(build.site, storage, build.journal.run_id, build.journal.entry.vmids))
 
 
 def store_version(step: StoreVersion, build: Build) -> str:

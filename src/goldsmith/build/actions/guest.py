@@ -18,9 +18,10 @@ from goldsmith.build.guest import (
     open_guest,
     run_script,
 )
-from goldsmith.build.journal import get_tags, render_notes
+from goldsmith.build.journal import get_tags, name_person, render_mark, render_notes
 from goldsmith.build.steps import CreateGuest, NewGuest, Place, RemoveGuest, StartGuest, StopGuest
 from goldsmith.build.traces import LATE_SECONDS, remove_or_release
+from goldsmith.pve.answers import Upid
 from goldsmith.pve.console.shell import CMODE, ConsoleShell, open_console
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
@@ -59,9 +60,19 @@ def make_guest(step: NewGuest, build: Build, specify: Callable[[Place], Containe
 
     guests, tasks = build.site.node.guests, build.site.node.tasks
     spec, upid = guests.create_in_range(places, make_spec)
+    build.journal.note_task(upid)
     take_guest(build, spec.vmid, spec.hostname, places[spec.vmid].address)
-    build.created = parse_upid(upid).started
-    tasks.wait(upid, build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True)
+
+    def again() -> Upid:
+        upid = guests.create_container(spec)
+        build.journal.note_task(upid)
+        return upid
+
+    made = tasks.run(
+        again, build.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True,
+        begun=upid,
+    )  # fmt: skip
+    build.created = parse_upid(made.upid).started
     build.has_guest = True
     return f"guest {places[spec.vmid]}"
 
@@ -106,8 +117,23 @@ def describe_guest(build: Build) -> str:
     """Return the description of the guest while the build is in it."""
     run_id, image = build.journal.run_id, build.image.name
     if build.plan.has_cache_guest:
-        return cache.describe_guest(image, build.key.fingerprint, run_id)
-    return render_notes(f"**goldsmith** builds *{image}* from {build.base_name} in here", build.started, run_id)
+        origin = f"{describe_base(build)}, {build.started:%Y-%m-%d %H:%M} UTC, by {name_person()}"
+        return cache.describe_guest(image, build.key.fingerprint, run_id, origin=origin)
+    facts = {"made from": describe_base(build), "tests": "it is not tested before it is a version"}
+    return render_notes(f"**goldsmith** builds *{image}* in here", build.started, run_id, facts)
+
+
+def describe_base(build: Build) -> str:
+    """Return what the guest is made from; its digest where that is known already."""
+    digest = build.base_digest
+    known = f" `{digest.result()}`" if digest.done() and digest.exception() is None else ""
+    return f"{build.base_name}{known}"
+
+
+def describe_dump(build: Build) -> str:
+    """Return the notes of a dump that goes with the build."""
+    told = f"**goldsmith** makes a version of *{build.image.name}* of this; it goes when that is done."
+    return f"{told}\n\n{render_mark(build.journal.run_id)}"
 
 
 def start_guest(step: StartGuest, build: Build) -> str:
@@ -153,7 +179,8 @@ def end_guest(build: Build, vmid: int) -> bool:
     if build.plan.keep and build.has_guest and vmid == build.guest.vmid:
         keep_guest(build)
         return False
-    return remove_or_release(build.site, vmid, build.journal.run_id, late=0.0 if build.has_guest else LATE_SECONDS)
+    late = 0.0 if build.has_guest else LATE_SECONDS
+    return remove_or_release(build.site, vmid, build.journal.run_id, late=late, tasks=build.journal.entry.tasks)
 
 
 def finish_guest(step: RemoveGuest, build: Build) -> str:
@@ -170,9 +197,9 @@ def unseal_guest(build: Build) -> None:
     guests, tasks, vmid = build.site.node.guests, build.site.node.tasks, build.guest.vmid
     has_snapshot = any(snapshot.name == UNSEALED for snapshot in guests.list_snapshots(vmid))
     if has_snapshot:
-        tasks.wait(guests.rollback(vmid, UNSEALED))
-        tasks.wait(guests.delete_snapshot(vmid, UNSEALED))
-    tasks.wait(guests.start(vmid))
+        tasks.run(lambda: guests.rollback(vmid, UNSEALED))
+        tasks.run(lambda: guests.delete_snapshot(vmid, UNSEALED))
+    tasks.run(lambda: guests.start(vmid))
     if has_snapshot and build.guest.console is not None:
         await_readiness(build.guest.console, vmid, KEPT_TIMEOUT, CONSOLE_HINT)
     elif has_snapshot:

@@ -11,6 +11,7 @@ from goldsmith.base.events import Notice
 from goldsmith.build.actions.export import remove_dump
 from goldsmith.build.actions.guest import (
     choose_tags,
+    describe_dump,
     describe_guest,
     is_hidden,
     make_guest,
@@ -31,7 +32,6 @@ from goldsmith.build.cache.archives import (
 )
 from goldsmith.build.cache.finished import Finished
 from goldsmith.build.context import Build
-from goldsmith.build.journal import render_mark
 from goldsmith.build.steps import (
     ArchiveLayer,
     CopyGuest,
@@ -43,6 +43,7 @@ from goldsmith.build.steps import (
     StartGuest,
     StopGuest,
 )
+from goldsmith.pve.answers import Upid
 from goldsmith.pve.console.shell import CMODE
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Net, render_net, render_tags
@@ -66,8 +67,10 @@ def reuse_guest(step: ReuseGuest, build: Build) -> str:
     if step.snapshot not in names:
         raise GuestError(f"guest {step.vmid} has lost layer {step.layer}", hint="run the command again")
     cache.go_back(site, step.vmid, step.snapshot)
+    digest = site.node.guests.get_config(step.vmid).digest  # going back has changed it
     net = step.link.connect(place.vmid, place.address)
-    site.node.guests.set_config(step.vmid, {"net0": render_net(net), **_choose_console(build)})
+    changes = {"net0": render_net(net), **_choose_console(build)}
+    site.node.guests.set_config(step.vmid, changes, digest=digest)
     return f"guest {place}"
 
 
@@ -102,21 +105,26 @@ def copy_guest(step: CopyGuest, build: Build) -> str:
     if place is None:
         raise NotOurs(f"no vmid is free on {build.site.node.name}", hint="remove guests that are not needed")
     register_guest(build, place.vmid)
-    upid = guests.clone(
-        step.source,
-        place.vmid,
-        hostname=step.hostname,
-        full=True,
-        snapshot=step.snapshot,
-        pool=build.image.variables.proxmox_pool or "",
-        description=describe_guest(build),
-    )
     take_guest(build, place.vmid, step.hostname, place.address)
-    tasks.wait(upid, build.hear("copy"), timeout=COPY_TIMEOUT, stop_if_left=True)
+
+    def copy() -> Upid:
+        upid = guests.clone(
+            step.source,
+            place.vmid,
+            hostname=step.hostname,
+            full=True,
+            snapshot=step.snapshot,
+            pool=build.image.variables.proxmox_pool or "",
+            description=describe_guest(build),
+        )
+        build.journal.note_task(upid)
+        return upid
+
+    tasks.run(copy, build.hear("copy"), timeout=COPY_TIMEOUT, stop_if_left=True)
     build.has_guest = True
     net = step.link.connect(place.vmid, place.address)
-    tags = render_tags(choose_tags(build))
-    guests.set_config(place.vmid, {"net0": render_net(net), "tags": tags, **_choose_console(build)})
+    changes = {"net0": render_net(net), "tags": render_tags(choose_tags(build)), **_choose_console(build)}
+    guests.set_config(place.vmid, changes, digest=guests.get_config(place.vmid).digest)
     _keep_beginning(step, build)
     return f"guest {place}"
 
@@ -155,7 +163,7 @@ def archive_layer(step: ArchiveLayer, build: Build) -> str:
 
 def _archive(step: ArchiveLayer, build: Build) -> None:
     """Dump the guest, and make the dump an archive of the layer when it is whole; cut off before that, it goes."""
-    run_id, image = build.journal.run_id, build.image.name
+    image = build.image.name
     build.journal.note_dump(step.storage)
     remove = build.undo.add(f"archive of layer {step.layer}", lambda: remove_dump(step.storage, build))
     try:
@@ -163,7 +171,7 @@ def _archive(step: ArchiveLayer, build: Build) -> None:
             build.guest.vmid,
             storage=step.storage,
             compress=ARCHIVE_COMPRESS,
-            notes=f"{image}\n{render_mark(run_id)}",
+            notes=describe_dump(build),
             on_line=build.hear("vzdump"),
         )
         key = build.keys[step.index].key

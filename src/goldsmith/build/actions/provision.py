@@ -47,6 +47,6 @@ def seal(_step: Seal, build: Build) -> str:
     build.architecture = read_architecture(build.shell)
     build.os_release = read_os_release(build.shell)
     if build.plan.keep and guests.has_feature(guest.vmid, "snapshot"):
-        build.site.node.tasks.wait(guests.create_snapshot(guest.vmid, UNSEALED))
+        build.site.node.tasks.run(lambda: guests.create_snapshot(guest.vmid, UNSEALED))
     run_script(build.shell, "seal.sh", build.key.public, guest.ip)
     return f"{len(build.packages)} packages"

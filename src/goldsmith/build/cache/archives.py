@@ -83,7 +83,11 @@ def describe_archive(archive: CacheArchive) -> str:
     users = [f"{IN_USE}{run_id} since {begun}" for run_id, begun in archive.users]
     layer = describe_layer(archive.layer, archive.key, archive.since)
     about = [f"{OPENED_BY}{archive.opened_by}", f"{SIZE}{archive.size}"]
-    return "\n".join([render_owner(archive.image), layer, *about, *last, *users])
+    told = [
+        "",
+        f"A finished layer of *{archive.image}*, from which builds go on. `goldsmith cache` lists and removes it.",
+    ]
+    return "\n".join([render_owner(archive.image), layer, *about, *last, *users, *told])
 
 
 def parse_archive(volume: Volume, *, now: float) -> CacheArchive | None:

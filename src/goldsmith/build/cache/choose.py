@@ -11,6 +11,7 @@ from goldsmith.build.cache.archives import CacheArchive
 from goldsmith.build.cache.finished import Finished
 from goldsmith.build.cache.guests import CacheGuest, Checkpoint
 from goldsmith.build.cache.keys import LayerKey, compare_inputs
+from goldsmith.build.foreign import Found
 from goldsmith.build.kept import KeptImage
 from goldsmith.provision.stages import Stage
 
@@ -39,6 +40,8 @@ class Layering:
     """Seconds since 1970."""
     refresh: bool = False
     """Whether layers of packages are to be built again whatever their age."""
+    base: Found | None = None
+    """What the image is built upon, where that comes from elsewhere."""
     keeps: Keeping = "snapshots"
     """What the storage of the build guest is good for."""
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from goldsmith.base.digest import Digest
+from goldsmith.build.journal import read_lines
 
 OWNER = "goldsmith layers of "
 KEY, SINCE = "key ", "since "
 OPENED_BY = "opened by "
 USED = "last used "
+ORIGIN = "made from "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,12 @@ def render_owner(image: str) -> str:
 
 def find_owner(text: str) -> str:
     """Return the image whose layers something keeps; empty where it keeps none."""
-    lines = text.splitlines()
-    return lines[0].removeprefix(OWNER) if lines and lines[0].startswith(OWNER) else ""
+    return find_line(text, OWNER)
 
 
 def find_line(text: str, prefix: str) -> str:
     """Return the rest of the first line that begins so; empty where there is none."""
-    return next((line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)), "")
+    return next((line.removeprefix(prefix) for line in read_lines(text) if line.startswith(prefix)), "")
 
 
 def parse_time(text: str, prefix: str) -> int:

@@ -1,8 +1,8 @@
 """The guests that keep layers: found on the node by their tag, taken for a build by their mark, given back after it.
 
     tag                 goldsmith-cache
-    description         "goldsmith layers of IMAGE", the key that opens it, when a build was last done with it, and the
-                        mark of the build that is in it
+    description         what it is, for people; "goldsmith layers of IMAGE", the key that opens it, what it was made
+                        from and when, when a build was last done with it, and the mark of the build that is in it
     snapshots           layer-<32 hex digits of the key>, with the whole key in their description
 
 Somebody else's build may be at the same guest: the mark is set with the configuration's digest, so that only one wins.
@@ -18,6 +18,7 @@ from goldsmith.base.digest import Digest
 from goldsmith.base.errors import ApiFailed
 from goldsmith.build.cache.finished import (
     OPENED_BY,
+    ORIGIN,
     USED,
     Finished,
     describe_layer,
@@ -78,12 +79,21 @@ def name_snapshot(key: Digest) -> str:
     return SNAPSHOT + key.removeprefix("sha256:")[:32]
 
 
-def describe_guest(image: str, opened_by: str, run_id: str = "", used: int = 0) -> str:
-    """Return the description of a guest that keeps an image's layers, in the hands of a build or of nobody."""
-    told = "its snapshots are finished layers, from which builds go on; `goldsmith cache` lists and removes them"
-    last = [f"{USED}{used}"] if used else []
-    mark = [render_mark(run_id)] if run_id else []
-    return "\n".join([render_owner(image), told, f"{OPENED_BY}{opened_by}", *last, *mark])
+def describe_guest(image: str, opened_by: str, run_id: str = "", used: int = 0, origin: str = "") -> str:
+    """Return the description of a guest that keeps an image's layers, in the hands of a build or of nobody.
+
+    Markdown for people, whose lists are read again by their lines.
+
+    :param origin: from what it was made, and when.
+    """
+    told = f"Finished layers of *{image}*: its snapshots, from which builds go on. `goldsmith cache` lists and removes "
+    state = f"**goldsmith** builds *{image}* in here now." if run_id else "Nobody is in it."
+    last = [f"- {USED}{used}"] if used else []
+    made = [f"- {ORIGIN}{origin}"] if origin else []
+    mark = ["", render_mark(run_id)] if run_id else []
+    return "\n".join(
+        [f"{told}them. {state}", "", f"- {render_owner(image)}", *made, f"- {OPENED_BY}{opened_by}", *last, *mark]
+    )
 
 
 def list_cache(site: Site, guests: Sequence[Guest] | None = None) -> list[CacheGuest]:
@@ -131,7 +141,7 @@ def measure_guests(site: Site, guests: Sequence[CacheGuest]) -> list[CacheGuest]
 
 
 def _is_in_use(config: ContainerConfig) -> bool:
-    return bool(config.lock) or any(line.startswith(MARK) for line in config.description.splitlines())
+    return bool(config.lock) or bool(find_line(config.description, MARK))
 
 
 def _list_checkpoints(site: Site, vmid: int) -> Iterator[Checkpoint]:
@@ -148,8 +158,9 @@ def claim_guest(site: Site, vmid: int, run_id: str) -> bool:
         owner = find_owner(config.description)
         if not owner or _is_in_use(config):
             return False
-        used = parse_time(config.description, USED)
-        changes = {"description": describe_guest(owner, find_line(config.description, OPENED_BY), run_id, used)}
+        used, origin = parse_time(config.description, USED), find_line(config.description, ORIGIN)
+        told = describe_guest(owner, find_line(config.description, OPENED_BY), run_id, used, origin)
+        changes = {"description": told}
         site.node.guests.set_config(vmid, changes, digest=config.digest)
     except ApiFailed:
         return False
@@ -162,7 +173,8 @@ def release_guest(site: Site, vmid: int) -> None:
         site.node.tasks.run(lambda: site.node.guests.stop(vmid))
     config = site.node.guests.get_config(vmid)
     owner, opened_by = find_owner(config.description), find_line(config.description, OPENED_BY)
-    given_back = describe_guest(owner, opened_by, used=int(time.time()))
+    origin = find_line(config.description, ORIGIN)
+    given_back = describe_guest(owner, opened_by, used=int(time.time()), origin=origin)
     site.node.guests.set_config(vmid, {"description": given_back}, digest=config.digest)
 
 
@@ -179,8 +191,12 @@ def go_back(site: Site, vmid: int, snapshot: str) -> None:
     """
     names = [found.name for found in site.node.guests.list_snapshots(vmid)]
     for name in reversed(names[names.index(snapshot) + 1 :]):
-        site.node.tasks.wait(site.node.guests.delete_snapshot(vmid, name))
+        _delete_snapshot(site, vmid, name)
     site.node.tasks.run(lambda: site.node.guests.rollback(vmid, snapshot))
+
+
+def _delete_snapshot(site: Site, vmid: int, name: str) -> None:
+    site.node.tasks.run(lambda: site.node.guests.delete_snapshot(vmid, name))
 
 
 def drop_guest(site: Site, vmid: int) -> None:

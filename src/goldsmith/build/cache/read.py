@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.artifacts.revocation import find_revocation
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import VersionNotFound
-from goldsmith.base.files import write_atomic
-from goldsmith.build.base import get_base_version, is_version
+from goldsmith.build.base import get_base_version, is_foreign, is_version
 from goldsmith.build.cache.archives import list_archives
 from goldsmith.build.cache.choose import Layering
 from goldsmith.build.cache.guests import list_cache
 from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_secret, make_keys, parse_keys
-from goldsmith.build.carry import identify_volume
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
+from goldsmith.build.foreign import Found, digest_base, find_brought, find_foreign
 from goldsmith.build.kept import list_kept
 from goldsmith.build.plan import choose_disk
 from goldsmith.build.repositories import open_image_repository
@@ -49,7 +46,8 @@ def read_layering(
     :param state: goldsmith's own directory on this machine.
     :param guests: the cluster's, where they have been listed already.
     """
-    base = find_base_digest(image, site, state)
+    found = find_foreign(image, site)
+    base = find_base_digest(image, site, state, found)
     keys = make_keys(stages, base, ensure_secret(image)) if base is not None else ()
     before, current = read_newest(image)
     is_same = bool(keys) and bool(before) and before[-1].key == keys[-1].key
@@ -65,15 +63,19 @@ def read_layering(
         current=current if is_same else None,
         now=time.time(),
         refresh=refresh,
+        base=found,
         keeps="snapshots" if storage.type in CAN_SNAPSHOT else "archives",
     )
 
 
-def find_base_digest(image: Image, site: Site, state: Path) -> Digest | None:
+def find_base_digest(image: Image, site: Site, state: Path, found: Found | None) -> Digest | None:
     """Return the digest of what an image is built upon; None where that must be downloaded first.
 
+    :param found: what it is, where it comes from elsewhere.
     :raises VersionNotFound: it is a version that does not exist.
     """
+    if found is not None:
+        return found.digest
     if is_version(image.variables.base_image):
         return get_base_version(image.variables.base_image, open_image_repository(image)).digest
     base = find_base(image, site)
@@ -81,24 +83,13 @@ def find_base_digest(image: Image, site: Site, state: Path) -> Digest | None:
 
 
 def find_base(image: Image, site: Site) -> Volume | None:
-    """Find the base image on the node, as `ensure_appliance` would choose it; None where it must be downloaded."""
+    """Find the base image on the node, as a build would choose it; None where it must be downloaded or sent."""
+    if is_foreign(image.variables.base_image):
+        found = find_foreign(image, site)
+        return None if found is None else find_brought(found, site, image.variables.proxmox_storage)
     wanted = image.variables.base_image
     storage = find_base_storage(wanted, image.variables.proxmox_storage)
     return find_newest(wanted, site.node.storage.list_content(storage, "vztmpl"))
-
-
-def digest_base(site: Site, base: Volume, state: Path) -> Digest:
-    """Return the digest of a base image, remembered by its volume id, size and time as the node tells them."""
-    file = state / "bases.json"
-    name = f"{site.name} {base.volid} {base.size} {base.created}"
-    known: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        known = dict(json.loads(file.read_text(encoding="utf-8")))
-    if name not in known:
-        known[name] = identify_volume(site, base)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(known))
-    return Digest(known[name])
 
 
 def is_unchanged(image: Image, stages: tuple[Stage, ...]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from goldsmith.base.errors import GoldsmithError, ShellFailed
+from goldsmith.base.errors import ApiFailed, GoldsmithError, ShellFailed
 from goldsmith.base.findings import Finding, Level
 from goldsmith.base.units import render_bytes
 from goldsmith.build.base import is_version
@@ -21,7 +21,9 @@ from goldsmith.build.facts import (
     note_answering,
     read_guest_facts,
 )
+from goldsmith.build.foreign import Found, find_brought, find_foreign
 from goldsmith.build.plan import choose_disk
+from goldsmith.definition.bases import Download
 from goldsmith.definition.image import Image
 from goldsmith.pve.client import PveVersion, parse_version
 from goldsmith.pve.storage import Storage, find_appliance, find_newest
@@ -71,6 +73,7 @@ class Examination:
             publish=tuple(dict.fromkeys(word.rpartition(":")[2] for word in variables.publish)),
             pool=variables.proxmox_pool or "",
             console="console" in (variables.guest_connection, variables.test_connection),
+            downloads=isinstance(self.image.base, Download),
         )
 
     def _choose_dump_storage(self) -> str:
@@ -217,6 +220,8 @@ def check_base_image(examination: Examination) -> Iterator[Finding]:
     storage = find_base_storage(base, examination.image.variables.proxmox_storage)
     if is_version(base):
         yield Finding("base image", "ok", f"{base} comes from the repository")
+    elif (foreign := find_foreign(examination.image, examination.site)) is not None:
+        yield _judge_foreign(foreign, storage, examination)
     elif (found := find_newest(base, store.list_content(storage, "vztmpl"))) is not None:
         yield Finding("base image", "ok", f"{storage} has {found.name}")
     elif find_appliance(base, store.list_appliances()) is not None:
@@ -231,6 +236,22 @@ def check_console(examination: Examination) -> Iterator[Finding]:
     if examination.work.console:
         check_consoles(examination.site)
         yield Finding("console", "ok", f"{examination.site.pve.user} may open consoles")
+
+
+def _judge_foreign(found: Found, storage: str, examination: Examination) -> Finding:
+    """Look whether a base from elsewhere is there already, or can be had; a URL must be reached by the node itself."""
+    volume = find_brought(found, examination.site, storage)
+    if volume is not None:
+        return Finding("base image", "ok", f"{storage} has {volume.name}")
+    if not isinstance(found.base, Download):
+        return Finding("base image", "ok", f"it is sent to {storage}: {found.told}")
+    try:
+        size = examination.site.node.storage.query_url(found.base.url)
+    except ApiFailed as error:
+        hint = "the node itself downloads it; or download it to this machine, and let base_image be its path"
+        return Finding("base image", "error", f"the node does not get {found.base.url}: {error.reason}", hint)
+    told = f", {render_bytes(size)}" if size else ""
+    return Finding("base image", "ok", f"the node downloads {found.base.url}{told}")
 
 
 def check_shell(examination: Examination) -> Iterator[Finding]:

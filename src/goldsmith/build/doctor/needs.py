@@ -10,6 +10,9 @@ from goldsmith.pve.client import PveVersion
 FIRST_WITH_BRIDGE_RIGHTS = PveVersion(8, 0)
 """Since then a guest's bridge needs SDN.Use (pve-container 5.0; PVE 7 asks for nothing there)."""
 
+FIRST_WITH_NETWORK_RIGHT = PveVersion(8, 2)
+"""Since then Sys.AccessNetwork on a node is enough to let it download (pve-manager 8.2)."""
+
 
 @dataclass(frozen=True)
 class Need:
@@ -40,6 +43,8 @@ class Work:
     """The pool that temporary guests are put into."""
     console: bool = False
     """Whether guests are entered through their consoles."""
+    downloads: bool = False
+    """Whether the node downloads a base image from a URL."""
 
 
 GUEST = (
@@ -93,5 +98,10 @@ def _list_all(work: Work, version: PveVersion) -> Iterator[Need]:
         yield Need(f"/storage/{storage}", privileges, "publishing templates, and withdrawing them")
     if version >= FIRST_WITH_BRIDGE_RIGHTS:
         yield Need(f"/sdn/zones/localnetwork/{work.bridge}", ("SDN.Use",), "connecting guests")
+    if work.downloads:
+        if version >= FIRST_WITH_NETWORK_RIGHT:
+            yield Need(f"/nodes/{work.node}", ("Sys.AccessNetwork",), "downloading the base image")
+        else:
+            yield Need("/", ("Sys.Audit", "Sys.Modify"), "downloading the base image")
     yield Need(f"/nodes/{work.node}", ("Sys.Audit",), "seeing processors and memory of the node", vital=False)
     yield Need("/", ("Sys.Audit",), "finding the address of another node of the cluster", vital=False)

@@ -17,6 +17,7 @@ from goldsmith.build.templates import Bringing
 from goldsmith.build.trial.plan import TrialPlan
 from goldsmith.build.undo import Undo
 from goldsmith.pve.answers import Upid
+from goldsmith.pve.containers import ContainerSpec
 from goldsmith.verify.outcome import Outcome, Portrait
 from goldsmith.verify.tests import UserTests
 
@@ -27,6 +28,8 @@ class TrialGuest:
 
     guest: TempGuest
     creation: Upid
+    spec: ContainerSpec
+    """What it is created by, once more where that got no lock."""
     remove: Callable[[], None]
     is_made: bool = False
     """Whether its creation has ended well."""

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
+from goldsmith.artifacts.verdicts import get_state
 from goldsmith.base.errors import BootFailed, GoldsmithError, GuestUnready, NodeUnreachable, ShellFailed, TaskFailed
 from goldsmith.build.guest import TempGuest, learn_address
 from goldsmith.build.journal import get_tags, render_notes
@@ -41,12 +42,13 @@ def request_guest(trial: Trial) -> TrialGuest:
         return specify_guest(trial, vmid)
 
     spec, upid = trial.site.node.guests.create_in_range(places, make_spec)
+    trial.journal.note_task(upid)
     folder = trial.journal.directory
     number = len(trial.journal.entry.vmids)  # a vmid may come again within a trial, a guest's host key does not
     guest = TempGuest(
         spec.vmid, plan.hostname, places[spec.vmid].address, folder / "id_ed25519", folder / f"known_hosts.{number}"
     )
-    one = made[spec.vmid] = TrialGuest(guest, upid, removals[spec.vmid])
+    one = made[spec.vmid] = TrialGuest(guest, upid, spec, removals[spec.vmid])
     trial.guests.append(one)
     return one
 
@@ -58,6 +60,11 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
     kind = trial.journal.entry.kind
     what = f"*{plan.version}* (`{plan.version.digest}`)"
     purpose = f"**goldsmith** tests {what} in here" if kind == "test" else f"Somebody looks at {what} in here"
+    facts = {
+        "version made": f"{plan.version.created:%Y-%m-%d %H:%M} UTC",
+        "made from": plan.version.base_name,
+        "tests": "they run now" if kind == "test" else str(get_state(trial.repository, plan.version)),
+    }
     return ContainerSpec(
         vmid=vmid,
         ostemplate=trial.volid,
@@ -70,18 +77,27 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
         ssh_public_keys=(trial.key,),
         tags=get_tags(kind),
         pool=plan.image.variables.proxmox_pool or "",
-        description=render_notes(purpose, trial.started, trial.journal.run_id),
+        description=render_notes(purpose, trial.started, trial.journal.run_id, facts),
     )
 
 
 def _end_guest(trial: Trial, vmid: int, one: TrialGuest | None) -> bool:
     is_made = one is not None and one.is_made
-    return remove_guest(trial.site, vmid, trial.journal.run_id, late=0.0 if is_made else LATE_SECONDS)
+    late, tasks = 0.0 if is_made else LATE_SECONDS, trial.journal.entry.tasks
+    return remove_guest(trial.site, vmid, trial.journal.run_id, late=late, tasks=tasks)
 
 
 def start_guest(trial: Trial, one: TrialGuest) -> tuple[Upid, float]:
     """Wait until a guest has been made, and order its start; return the task, and when that was."""
-    trial.site.node.tasks.wait(one.creation, trial.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True)
+
+    def again() -> Upid:
+        one.creation = trial.site.node.guests.create_container(one.spec)
+        trial.journal.note_task(one.creation)
+        return one.creation
+
+    trial.site.node.tasks.run(
+        again, trial.hear("create"), timeout=CREATE_TIMEOUT, stop_if_left=True, begun=one.creation
+    )  # fmt: skip
     one.is_made = True
     return trial.site.node.guests.start(one.guest.vmid), time.monotonic()
 

@@ -10,7 +10,7 @@ from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.lxc.config import has_config
 from goldsmith.node.lxc.status import list_guests
 from goldsmith.node.routing import Call, method
-from goldsmith.node.version import RELEASE, REPOID, VERSION
+from goldsmith.node.version import REPOID, get_release
 
 FIRST_VMID, LAST_VMID = 100, 999_999_999
 
@@ -18,8 +18,8 @@ FIRST_VMID, LAST_VMID = 100, 999_999_999
 @method("GET", "/version")
 def get_version(call: Call) -> dict[str, str]:
     """Return which Proxmox VE we speak like."""
-    del call
-    return {"version": VERSION, "release": RELEASE, "repoid": REPOID}
+    version = call.node.settings.pve_version
+    return {"version": version, "release": get_release(version), "repoid": REPOID}
 
 
 @method("GET", "/cluster")

@@ -9,10 +9,24 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
+from goldsmith.node.api.storage import check_network
+from goldsmith.node.download import query_metadata
 from goldsmith.node.routing import Call, method
-from goldsmith.node.version import RELEASE, REPOID, VERSION
+from goldsmith.node.version import REPOID, get_release
 
-_SUBDIRS = ("aplinfo", "lxc", "network", "qemu", "status", "storage", "tasks", "time", "version", "vzdump")
+_SUBDIRS = (
+    "aplinfo",
+    "lxc",
+    "network",
+    "qemu",
+    "query-url-metadata",
+    "status",
+    "storage",
+    "tasks",
+    "time",
+    "version",
+    "vzdump",
+)
 
 
 @method("GET", "/nodes")
@@ -78,7 +92,6 @@ def _describe_processor() -> dict[str, Any]:
 @method("GET", "/nodes/{node}/status", permission=("/nodes/{node}", "Sys.Audit"))
 def get_status(call: Call) -> dict[str, Any]:
     """Return load, memory, disk and kernel of the machine."""
-    del call
     memory, kernel = _read_memory(), os.uname()
     used = memory["MemTotal"] - memory["MemAvailable"]
     swap = memory.get("SwapTotal", 0)
@@ -96,15 +109,15 @@ def get_status(call: Call) -> dict[str, Any]:
         "current-kernel": {
             "sysname": kernel.sysname, "release": kernel.release, "version": kernel.version, "machine": kernel.machine,
         },
-        "pveversion": f"pve-manager/{VERSION}/{REPOID}",
+        "pveversion": f"pve-manager/{call.node.settings.pve_version}/{REPOID}",
     }  # fmt: skip
 
 
 @method("GET", "/nodes/{node}/version")
 def get_version(call: Call) -> dict[str, str]:
     """Return which Proxmox VE we speak like."""
-    del call
-    return {"version": VERSION, "release": RELEASE, "repoid": REPOID}
+    version = call.node.settings.pve_version
+    return {"version": version, "release": get_release(version), "repoid": REPOID}
 
 
 @method("GET", "/nodes/{node}/time", permission=("/nodes/{node}", "Sys.Audit"))
@@ -127,6 +140,13 @@ def list_networks(call: Call) -> list[dict[str, Any]]:
         "address": str(network.ip), "netmask": str(network.network.prefixlen), "cidr": settings.network,
         "active": 1, "autostart": 1, "bridge_ports": "", "bridge_stp": "off", "bridge_fd": "0", "priority": 1,
     }]  # fmt: skip
+
+
+@method("GET", "/nodes/{node}/query-url-metadata")
+def query_url_metadata(call: Call) -> dict[str, Any]:
+    """Return what a server says of a file behind a URL."""
+    check_network(call)
+    return query_metadata(call.params["url"], verify=call.params.get("verify-certificates", True))
 
 
 @method("GET", "/nodes/{node}/qemu")

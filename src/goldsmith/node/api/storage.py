@@ -7,8 +7,11 @@ import time
 from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
-from goldsmith.node.faults import ApiFault, ParameterFault
+from goldsmith.node.download import Wanted, run_url_download
+from goldsmith.node.faults import ApiFault, ParameterFault, PermissionFault
 from goldsmith.node.formats import split_list
+from goldsmith.node.incoming import clean_filename
+from goldsmith.node.oci import Pull, name_file, run_pull
 from goldsmith.node.routing import Call, Caller, method
 from goldsmith.node.storage.driver import Storage, VolumeId
 from goldsmith.node.storage.listing import SUFFIXES, find_owner, get_content, list_content, parse_volume
@@ -72,7 +75,7 @@ def list_storages(call: Call) -> list[dict[str, Any]]:
 def index(call: Call) -> list[dict[str, str]]:
     """Return what there is below a storage."""
     del call
-    return [{"subdir": name} for name in ("content", "prunebackups", "status", "upload")]
+    return [{"subdir": name} for name in ("content", "download-url", "prunebackups", "status", "upload")]
 
 
 @method("GET", f"{_STORAGE}/status", permission=_LOOK, any_of=True)
@@ -228,3 +231,39 @@ def upload(call: Call) -> str:
     target = storage.path(VolumeId(storage.id, f"{content}/{params['filename']}"))
     received = Upload(call.upload, target, params.get("checksum-algorithm", ""), params.get("checksum", ""))
     return call.spawn("imgcopy", "", run_import, received)
+
+
+@method("POST", f"{_STORAGE}/download-url")
+def download_url(call: Call) -> str:
+    """Fetch a file of the network into a storage; returns the task."""
+    params, content, storage = call.params, call.params["content"], call.node.storage(call.params["storage"])
+    call.caller.check(f"/storage/{storage.id}", "Datastore.AllocateTemplate")
+    check_network(call)
+    if content not in storage.content:
+        raise ApiFault(f"storage '{storage.id}' does not support '{content}' content")
+    name = clean_filename(params["filename"])
+    if not name.endswith(SUFFIXES[content]):
+        raise ParameterFault({"filename": "wrong file extension"})
+    algorithm, checksum = params.get("checksum-algorithm", ""), params.get("checksum", "")
+    verify = params.get("verify-certificates", True)
+    wanted = Wanted(storage.id, content, name, params["url"], algorithm, checksum, verify)
+    return call.spawn("download", name, run_url_download, wanted)
+
+
+def check_network(call: Call) -> None:
+    """Raise unless the caller may let this machine reach into the network (PVE 8.2 and later)."""
+    node = f"/nodes/{call.node.name}"
+    if not call.caller.may(node, "Sys.AccessNetwork") and not call.caller.may("/", "Sys.Audit", "Sys.Modify"):
+        raise PermissionFault
+
+
+@method("POST", f"{_STORAGE}/oci-registry-pull", since="9.1")
+def pull_image(call: Call) -> str:
+    """Pull a container image from a registry into a storage; returns the task."""
+    params, storage = call.params, call.node.storage(call.params["storage"])
+    call.caller.check(f"/storage/{storage.id}", "Datastore.AllocateTemplate")
+    check_network(call)
+    if "vztmpl" not in storage.content:
+        raise ApiFault(f"storage '{storage.id}' does not support 'vztmpl' content")
+    name = name_file(params["reference"], params.get("filename", ""))
+    return call.spawn("download", name, run_pull, Pull(storage.id, params["reference"], name))

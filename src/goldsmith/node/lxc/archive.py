@@ -20,6 +20,7 @@ from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.assemble import CONF, ROOT, Assembly
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.programs import assembled, module_environment
+from goldsmith.node.oci import find_layers, read_stages
 
 Log = Callable[[str], None]
 CONFIG_MEMBER = "./etc/vzdump/pct.conf"
@@ -93,12 +94,29 @@ def unpack(archive: Path, assembly: Assembly, idmap: IdMap, log: Log, *, ignore_
     What is there already stays (so does the content of a data disk that is mounted), and nothing is made in /dev.
     """
     tar: list[Argument] = ["tar", "xpf", "-", "--totals", *_ATTRIBUTES, "--sparse", "--skip-old-files"]
-    tar += ["--anchored", "--exclude", "./dev/*", "-C", ROOT]
+    tar += ["--anchored", "--exclude", "./dev/*", "--exclude", "dev/*", "-C", ROOT]
     log(f"extracting archive '{archive}'")
-    with archive.open("rb") as source, Path(os.devnull).open("wb") as sink:
-        stages = [unpacker(archive), assembled(assembly, idmap.wrap(tar))]
-        accept = (lambda _: True) if ignore_errors else (lambda codes: not any(codes))
-        run_pipeline(stages, source=source, sink=sink, on_line=log, accept=accept)
+    accept = (lambda _: True) if ignore_errors else (lambda codes: not any(codes))
+    layers = find_layers(archive)
+    if layers is None:
+        readers: list[list[list[Argument]]] = [[unpacker(archive)]]
+    else:  # what is there already stays, so the uppermost comes first
+        readers = [read_stages(layer) for layer in reversed(layers)]
+        for reader in readers:
+            _check_no_whiteouts(archive, reader)
+    for reader in readers:
+        with archive.open("rb") as source, Path(os.devnull).open("wb") as sink:
+            stages = [*reader, assembled(assembly, idmap.wrap(tar))]
+            run_pipeline(stages, source=source, sink=sink, on_line=log, accept=accept)
+
+
+def _check_no_whiteouts(archive: Path, reader: Sequence[Sequence[Argument]]) -> None:
+    """Raise where a layer takes files of another away: Proxmox can do that, the embedded node cannot."""
+    with archive.open("rb") as source, TemporaryFile() as sink:
+        run_pipeline([*reader, ["tar", "tf", "-"]], source=source, sink=sink, on_line=lambda _: None)
+        sink.seek(0)
+        if any(line.rpartition(b"/")[2].startswith(b".wh.") for line in sink):
+            raise ApiFault("the embedded node makes no guests of images whose layers take files away (whiteouts)")
 
 
 def read_config(archive: Path) -> str:

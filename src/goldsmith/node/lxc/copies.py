@@ -11,7 +11,7 @@ from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.config import GuestConfig, Options, hold_lock, open_busy, open_config, save_config
 from goldsmith.node.lxc.create import COPY_SECONDS, abandon_guest, save_options
-from goldsmith.node.lxc.disks import check_rootdir, find_volume, note_new_disk, volumes_of
+from goldsmith.node.lxc.disks import check_rootdir, find_volume, note_new_disks, volumes_of
 from goldsmith.node.lxc.guestfs import GuestRoot
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.properties import UNUSED_KEY, MountPoint
@@ -97,8 +97,8 @@ def _clone_disk(node: Node, point: MountPoint, request: CloneRequest, stack: Exi
     storage, volume = find_volume(node, point)
     target = node.storage(request.storage) if request.storage else storage
     if target.id == storage.id and storage.has_snapshots():
-        copied = storage.clone(volume, request.newid, snapshot=request.snapshot or None)
-        note_new_disk(node, request.newid, copied, stack)
+        announce = note_new_disks(node, request.newid, stack)
+        copied = storage.clone(volume, request.newid, snapshot=request.snapshot or None, announce=announce)
         return point.with_volume(copied)
     source = storage.snapshot_path(volume, request.snapshot) if request.snapshot else storage.mount(volume)
     stack.callback(storage.unmount, volume)
@@ -108,8 +108,8 @@ def _clone_disk(node: Node, point: MountPoint, request: CloneRequest, stack: Exi
 def copy_disk(node: Node, source: Path, target: Storage, vmid: int, point: MountPoint, stack: ExitStack) -> MountPoint:
     """Copy a disk's files onto a new disk of another storage, with owners, capabilities, ACLs and holes."""
     status = source.stat()
-    copied = target.allocate(vmid, point.size, root=(status.st_uid, status.st_gid))
-    note_new_disk(node, vmid, copied, stack)
+    owner = (status.st_uid, status.st_gid)
+    copied = target.allocate(vmid, point.size, root=owner, announce=note_new_disks(node, vmid, stack))
     copy_files(source, target.mount(copied))
     target.unmount(copied)
     return point.with_volume(copied)

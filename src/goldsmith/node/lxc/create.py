@@ -25,7 +25,7 @@ from goldsmith.node.lxc.disks import (
     close_sources,
     find_volume,
     keep_new_disks,
-    note_new_disk,
+    note_new_disks,
     open_sources,
     plan_assembly,
 )
@@ -162,8 +162,8 @@ def _make_root(
     if wanted is None or not (storage := node.storage(wanted[0])).has_snapshots():
         return place_disk(node, request.vmid, point, idmap, stack), False
     tree = ensure_tree(task.log, node, storage, archive, idmap)
-    volume = storage.allocate_from(request.vmid, wanted[1], tree)
-    note_new_disk(node, request.vmid, volume, stack)
+    announce = note_new_disks(node, request.vmid, stack)
+    volume = storage.allocate_from(request.vmid, wanted[1], tree, announce=announce)
     return point.with_volume(volume, wanted[1]), True
 
 

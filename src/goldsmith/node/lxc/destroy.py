@@ -34,7 +34,7 @@ def run_destroy(task: Task, node: Node, vmid: int, force: bool, purge: bool, unr
             task.log(f"purging CT {vmid} from related configurations..")
         config_path(node, vmid).unlink(missing_ok=True)
         node.access.forget_guest(vmid)
-        Runtime(node, vmid).clean()
+        Runtime(node, vmid).forget()
 
 
 def free_all(task: Task, node: Node, vmid: int, config: GuestConfig, *, unreferenced: bool = False) -> None:

@@ -11,7 +11,7 @@ from goldsmith.node.lxc.assemble import Assembly, Mount
 from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.properties import MountPoint, get_owner, parse_volume
-from goldsmith.node.storage.driver import Storage, VolumeId
+from goldsmith.node.storage.driver import Announce, Storage, VolumeId
 
 DEFAULT_ROOT_SIZE = 4
 """GiB of a root disk that nobody gave a size (PVE 8.4)."""
@@ -40,8 +40,7 @@ def allocate_disk(node: Node, vmid: int, point: MountPoint, idmap: IdMap, stack:
     assert request is not None
     storage = node.storage(request[0])
     check_rootdir(storage)
-    volume = storage.allocate(vmid, request[1], root=idmap.owner)
-    note_new_disk(node, vmid, volume, stack)
+    volume = storage.allocate(vmid, request[1], root=idmap.owner, announce=note_new_disks(node, vmid, stack))
     return point.with_volume(volume, request[1])
 
 
@@ -49,13 +48,17 @@ def _new_disks_file(node: Node, vmid: int) -> Path:
     return node.run / str(vmid) / "new-disks"
 
 
-def note_new_disk(node: Node, vmid: int, volume: VolumeId, stack: ExitStack) -> None:
-    """Have a new disk freed on failure: by the stack, or by `free_new_disks` after a kill -9."""
-    stack.callback(free_quietly, node.storage(volume.storage), volume)
+def note_new_disks(node: Node, vmid: int, stack: ExitStack) -> Announce:
+    """Return what has new disks freed on failure: by the stack, or by `free_new_disks` after a kill -9."""
     path = _new_disks_file(node, vmid)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(f"{volume}\n")
+
+    def note(volume: VolumeId) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(f"{volume}\n")
+        stack.callback(free_quietly, node.storage(volume.storage), volume)
+
+    return note
 
 
 def keep_new_disks(node: Node, vmid: int) -> None:

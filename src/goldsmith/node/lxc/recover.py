@@ -16,7 +16,15 @@ from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.archive import Log
 from goldsmith.node.lxc.backup import SNAPSHOT
-from goldsmith.node.lxc.config import GuestConfig, config_path, is_busy, list_vmids, open_config, save_config
+from goldsmith.node.lxc.config import (
+    GuestConfig,
+    config_path,
+    has_config,
+    is_busy,
+    list_vmids,
+    open_config,
+    save_config,
+)
 from goldsmith.node.lxc.disks import close_sources, free_new_disks
 from goldsmith.node.lxc.idmap import ensure_subordinate_ids
 from goldsmith.node.lxc.runtime import Runtime
@@ -35,9 +43,20 @@ def recover(node: Node, busy: Collection[int] = (), log: Log = lambda _: None) -
                 _recover_guest(node, vmid, log)
             except (ApiFault, GoldsmithError, OSError) as error:
                 log(f"CT {vmid} could not be put in order: {error}")
+    _clean_gone(node, busy)
     for path in node.run.glob("vzdump-*"):
         if not is_busy(node, int(path.name.partition("-")[2] or 0)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _clean_gone(node: Node, busy: Collection[int]) -> None:
+    """Remove what is left of guests whose removal was killed right before its end: their configuration has gone."""
+    for path in node.run.iterdir():
+        if path.name.isdigit() and not has_config(node, vmid := int(path.name)):
+            runtime = Runtime(node, vmid)
+            if vmid not in busy and not is_busy(node, vmid) and not runtime.is_running():
+                free_new_disks(node, vmid)
+                runtime.forget()
 
 
 def _recover_guest(node: Node, vmid: int, log: Log) -> None:

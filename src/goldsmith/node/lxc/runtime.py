@@ -147,6 +147,11 @@ class Runtime:
         remove_cgroups(f"{self.cgroup}.monitor")
         remove_cgroups(self.cgroup)
 
+    def forget(self) -> None:
+        """Remove everything of a guest that is there no more, its logs too."""
+        self.clean()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 def list_socket_names() -> frozenset[str]:
     """Return the names of all abstract sockets on the machine."""

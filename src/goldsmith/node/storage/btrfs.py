@@ -22,7 +22,7 @@ from goldsmith.base.errors import NodeServiceError, ProgramFailed
 from goldsmith.base.process import run
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage import ioctls
-from goldsmith.node.storage.driver import Space, VolumeId
+from goldsmith.node.storage.driver import Announce, Space, VolumeId, forget
 from goldsmith.node.storage.folders import FolderStorage, remove_if_empty
 
 _CONTENT = frozenset(("vztmpl", "backup", "iso", "import", "snippets", "rootdir", "images"))
@@ -110,20 +110,22 @@ class BtrfsStorage(FolderStorage):
         if left < _RESERVE:
             raise ApiFault(f"storage '{self.id}': not enough space, only {left >> 20} MB left")
 
-    def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
+    def allocate(
+        self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "", announce: Announce = forget
+    ) -> VolumeId:
         """Make an empty disk."""
         self._check_ready()
-        with self.free_name(vmid, "subvol", "subvol", name) as (volume, path):
+        with self.free_name(vmid, "subvol", "subvol", name, announce) as (volume, path):
             ioctls.create_subvolume(path)
             os.chown(path, *root)
             path.chmod(0o755)
             ioctls.limit_subvolume(path, size)
         return volume
 
-    def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
+    def allocate_from(self, vmid: int, size: int, tree: Path, *, announce: Announce = forget) -> VolumeId:
         """Make a disk that begins as a copy of a tree."""
         self._check_ready()
-        with self.free_name(vmid, "subvol", "subvol") as (volume, path):
+        with self.free_name(vmid, "subvol", "subvol", announce=announce) as (volume, path):
             ioctls.create_snapshot(tree, path)
             ioctls.limit_subvolume(path, size)
         return volume
@@ -171,10 +173,12 @@ class BtrfsStorage(FolderStorage):
         ioctls.set_read_only(self.path(base), read_only=True)
         return base
 
-    def clone(self, volume: VolumeId, vmid: int, *, snapshot: str | None = None) -> VolumeId:
+    def clone(
+        self, volume: VolumeId, vmid: int, *, snapshot: str | None = None, announce: Announce = forget
+    ) -> VolumeId:
         """Copy a disk (or one of its snapshots) on write."""
         source = self.snapshot_path(volume, snapshot) if snapshot else self.path(volume)
-        return self.allocate_from(vmid, self.size(volume), source)
+        return self.allocate_from(vmid, self.size(volume), source, announce=announce)
 
     def has_snapshots(self) -> bool:
         """They can."""

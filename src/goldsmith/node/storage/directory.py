@@ -13,7 +13,7 @@ from pathlib import Path
 from goldsmith.base.errors import ProgramFailed
 from goldsmith.base.process import run
 from goldsmith.node.faults import ApiFault
-from goldsmith.node.storage.driver import VolumeId
+from goldsmith.node.storage.driver import Announce, VolumeId, forget
 from goldsmith.node.storage.folders import FolderStorage, remove_if_empty
 
 _CONTENT = frozenset(("rootdir", "images", "backup", "vztmpl", "iso", "import", "snippets"))
@@ -41,18 +41,20 @@ class DirectoryStorage(FolderStorage):
             if os.path.ismount(place):
                 run(["umount", place], check=False)
 
-    def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
+    def allocate(
+        self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "", announce: Announce = forget
+    ) -> VolumeId:
         """Make an empty disk: an ext4 image, or a directory when it has no size."""
         if size:
-            return self._allocate_image(vmid, size, root, name)
-        with self.free_name(vmid, "subvol", "subvol", name) as (volume, path):
+            return self._allocate_image(vmid, size, root, name, announce)
+        with self.free_name(vmid, "subvol", "subvol", name, announce) as (volume, path):
             path.mkdir(mode=0o755)
             if os.geteuid() == 0:
                 os.chown(path, *root)
         return volume
 
-    def _allocate_image(self, vmid: int, size: int, root: tuple[int, int], name: str) -> VolumeId:
-        with self.free_name(vmid, "vm", "raw", name) as (volume, path):
+    def _allocate_image(self, vmid: int, size: int, root: tuple[int, int], name: str, announce: Announce) -> VolumeId:
+        with self.free_name(vmid, "vm", "raw", name, announce) as (volume, path):
             path.touch(mode=0o600)
             try:
                 os.truncate(path, size)
@@ -64,10 +66,10 @@ class DirectoryStorage(FolderStorage):
                 raise
         return volume
 
-    def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
+    def allocate_from(self, vmid: int, size: int, tree: Path, *, announce: Announce = forget) -> VolumeId:
         """Make a disk holding a copy of a tree."""
         status = tree.stat()
-        volume = self.allocate(vmid, size, root=(status.st_uid, status.st_gid))
+        volume = self.allocate(vmid, size, root=(status.st_uid, status.st_gid), announce=announce)
         try:
             command = ["cp", "-a", "--reflink=auto", "--sparse=auto", ".", str(self.mount(volume))]
             run(command, cwd=tree, timeout=_COPY_SECONDS)
@@ -189,9 +191,11 @@ class DirectoryStorage(FolderStorage):
         run(["chattr", "+i", self.path(base)], check=False)  # not every file system can
         return base
 
-    def clone(self, volume: VolumeId, vmid: int, *, snapshot: str | None = None) -> VolumeId:
+    def clone(
+        self, volume: VolumeId, vmid: int, *, snapshot: str | None = None, announce: Announce = forget
+    ) -> VolumeId:
         """There are no linked clones here; PVE's words."""
-        del vmid, snapshot
+        del vmid, snapshot, announce
         raise ApiFault(f"Linked clone feature for '{volume}' is not available")
 
     def has_snapshots(self) -> bool:

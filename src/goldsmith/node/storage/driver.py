@@ -19,6 +19,14 @@ class VolumeId:
         return f"{self.storage}:{self.name}"
 
 
+Announce = Callable[[VolumeId], None]
+"""Is told of a disk before it is made."""
+
+
+def forget(_volume: VolumeId) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Space:
     """Room of a storage in bytes."""
@@ -67,14 +75,17 @@ class Storage(Protocol):
         """Return total, used and available bytes."""
         ...
 
-    def allocate(self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "") -> VolumeId:
+    def allocate(
+        self, vmid: int, size: int, *, root: tuple[int, int] = (0, 0), name: str = "", announce: Announce = forget
+    ) -> VolumeId:
         """Make an empty disk of `size` bytes (0: no limit) for a guest; `root` is uid and gid of its top directory.
 
         :param name: its file's name, instead of the next free one.
+        :param announce: called with its name right before it is made, so that a kill in between leaves nothing unknown.
         """
         ...
 
-    def allocate_from(self, vmid: int, size: int, tree: Path) -> VolumeId:
+    def allocate_from(self, vmid: int, size: int, tree: Path, *, announce: Announce = forget) -> VolumeId:
         """Make a disk holding a copy of a tree of this storage, on write where the storage can."""
         ...
 
@@ -110,7 +121,9 @@ class Storage(Protocol):
         """Turn a disk into a template's read-only base disk."""
         ...
 
-    def clone(self, volume: VolumeId, vmid: int, *, snapshot: str | None = None) -> VolumeId:
+    def clone(
+        self, volume: VolumeId, vmid: int, *, snapshot: str | None = None, announce: Announce = forget
+    ) -> VolumeId:
         """Copy a disk (or one of its snapshots) for another guest, on write."""
         ...
 

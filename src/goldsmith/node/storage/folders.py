@@ -18,7 +18,7 @@ from pathlib import Path
 from goldsmith.base.files import open_lock
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage.backups import select_prunable
-from goldsmith.node.storage.driver import Space, VolumeId
+from goldsmith.node.storage.driver import Announce, Space, VolumeId, forget
 
 FOLDERS = {
     "vztmpl": "template/cache", "iso": "template/iso", "backup": "dump", "import": "import", "snippets": "snippets",
@@ -57,6 +57,9 @@ class FolderStorage:
         """Remove what killed work left half done. Nobody may be at work."""
         for path in (*self.root.glob(".upload/pveupload-*"), *self.folder("vztmpl").glob(".*.part.tar.zst")):
             path.unlink(missing_ok=True)
+        for notes in self.folder("backup").glob("vzdump-*.notes"):  # the archive goes first: its notes say whose it is
+            if not notes.with_suffix("").exists():
+                notes.unlink(missing_ok=True)
 
     def folder(self, content: str) -> Path:
         """Return the directory of a kind of content."""
@@ -97,7 +100,9 @@ class FolderStorage:
         return len(doomed)
 
     @contextmanager
-    def free_name(self, vmid: int, kind: str, suffix: str, name: str = "") -> Iterator[tuple[VolumeId, Path]]:
+    def free_name(
+        self, vmid: int, kind: str, suffix: str, name: str = "", announce: Announce = forget
+    ) -> Iterator[tuple[VolumeId, Path]]:
         """Hand out the first disk name that is free for a guest, or `name`; nobody else gets one meanwhile.
 
         :raises ApiFault: that name is taken, or its ending is none that the storage makes; PVE's words.
@@ -113,6 +118,7 @@ class FolderStorage:
             if (folder / name).exists():
                 raise ApiFault(f"disk image '{folder / name}' already exists")
             try:
+                announce(VolumeId(self.id, f"{vmid}/{name}"))
                 yield VolumeId(self.id, f"{vmid}/{name}"), folder / name
             finally:
                 remove_if_empty(folder)

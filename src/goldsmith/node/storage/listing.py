@@ -103,7 +103,7 @@ def _list_files(storage: Storage, content: str, formats: dict[str, str]) -> list
 _LISTERS: dict[str, Callable[[Storage], list[dict[str, Any]]]] = {
     "rootdir": _list_disks,
     "backup": _list_backups,
-    "vztmpl": lambda storage: _list_files(storage, "vztmpl", TEMPLATE_FORMATS),
+    "vztmpl": lambda storage: _list_files(storage, "vztmpl", {**TEMPLATE_FORMATS, ".tar": "tar"}),
     "iso": lambda storage: _list_files(storage, "iso", {".iso": "iso", ".img": "iso"}),
     "import": lambda storage: _list_files(storage, "import", _IMPORT_FORMATS),
     "snippets": lambda storage: _list_files(storage, "snippets", {"": "snippet"}),

@@ -68,6 +68,14 @@ def test_the_network_and_the_whole_have_roles_of_their_own() -> None:
     assert "pveum acl modify / --roles GoldsmithCluster --users ops@pve" in lines
 
 
+def test_a_base_from_a_url_wants_the_network_for_the_node() -> None:
+    work = Work(**{**vars(WORK), "downloads": True})
+    assert Need("/nodes/pve1", ("Sys.AccessNetwork", "Sys.Audit"), "downloading the base image, seeing processors and "
+                "memory of the node") in list_needs(work, PveVersion(8, 2))  # fmt: skip
+    older = {need.path: need for need in list_needs(work, PveVersion(8, 1))}
+    assert (older["/"].privileges, older["/"].vital) == (("Sys.Audit", "Sys.Modify"), True)
+
+
 def test_where_nothing_is_built_nothing_is_dumped() -> None:
     """With proxmox_shell: none the template is uploaded: guests there are only those of tests."""
     needs = {need.path: need for need in list_needs(Work(**{**vars(WORK), "dump_storage": ""}), PveVersion(8, 4))}
