@@ -141,7 +141,7 @@ def _try_out(server: Server, backup: Volume, site: Site, state: Path, inventory:
             restore_apart(server, backup.volid, vmid, site, journal.run_id)
         handling = Handling(server, site, events)
         with events.step("start, cut off", index=2, total=3) as outcome:
-            site.node.tasks.wait(site.node.guests.start(vmid))
+            site.node.tasks.run(lambda: site.node.guests.start(vmid))
             outcome.result = settle(handling, vmid, cut_off=True)
         with events.step("checks", reason="those that need no network", index=3, total=3):
             for check in server.variables.checks:
@@ -170,10 +170,10 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
         description=f"{text}\n{render_mark(run_id)}",
         onboot=False,
     )
-    site.node.tasks.wait(site.node.guests.create_container(spec), timeout=RESTORE_TIMEOUT)
+    site.node.tasks.run(lambda: site.node.guests.create_container(spec), timeout=RESTORE_TIMEOUT)
     net = replace(connect(server, up=False), hwaddr=None)
     changes = {"net0": render_net(net), "tags": render_tags(spec.tags), "description": spec.description}
-    site.node.guests.set_config(vmid, changes)
+    site.node.guests.set_config(vmid, changes, digest=site.node.guests.get_config(vmid).digest)
 
 
 def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, logs: Path) -> None:

@@ -48,4 +48,4 @@ def remove_expired(expired: Expired, site: Site, events: Events) -> None:
     handling = Handling(expired.server, site, events.about(expired.server.name))
     with handling.events.step(f"remove guest {expired.vmid}", reason="it is kept for a rollback no longer"):
         check_owns_nothing(handling, expired.vmid, frozenset())
-        site.node.tasks.wait(site.node.guests.destroy(expired.vmid, purge=True))
+        site.node.tasks.run(lambda: site.node.guests.destroy(expired.vmid, purge=True))

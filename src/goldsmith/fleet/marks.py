@@ -102,6 +102,8 @@ class Record:
     holder: int = 0
     template: str = ""
     """Volume id of the version's template."""
+    making: str = ""
+    """The task (UPID) by which the guest was made that was made last: it knows a guest that it did not finish."""
     backup: str = ""
     """Volume id of the backup that was made and read back; empty: not yet."""
     was: str = ""

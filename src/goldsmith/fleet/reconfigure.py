@@ -23,5 +23,5 @@ def reconfigure(server: Server, guest: ServerGuest, site: Site) -> list[str]:
     site.node.guests.set_config(guest.vmid, settings, delete=unset, digest=config.digest)
     made = make_missing(server, site, guest.vmid)
     if not guest.running:
-        site.node.tasks.wait(site.node.guests.start(guest.vmid))
+        site.node.tasks.run(lambda: site.node.guests.start(guest.vmid))
     return made

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from goldsmith.fleet.goals import NEW, OLD, BackedUp, Finished, Goal, Gone, Released, list_goals, list_undoing
+from goldsmith.fleet.goals import (
+    NEW,
+    OLD,
+    RECREATE,
+    RESTORE,
+    RESTORE_DATA,
+    ROLLBACK,
+    SWAP,
+    BackedUp,
+    ChecksHold,
+    Finished,
+    FirewallAt,
+    Goal,
+    Gone,
+    Joined,
+    Left,
+    Released,
+    Stopped,
+    list_goals,
+    list_undoing,
+)
 from goldsmith.fleet.marks import Record
 from tests.unit.fleet.making import DATA, make_server
 
@@ -62,3 +83,30 @@ def test_nothing_is_destroyed_before_its_backup() -> None:
         assert BackedUp in kinds
         first = next((n for n, kind in enumerate(kinds) if kind is Gone), len(kinds))
         assert kinds.index(BackedUp) < first
+
+
+CLUSTER = {"ha": {"state": "started"}, "replication": {"0": {"target": "pve2"}}, "jobs": ["nightly"], "firewall": True}
+
+
+@pytest.mark.parametrize("strategy", [SWAP, RECREATE, ROLLBACK, RESTORE, RESTORE_DATA])
+def test_a_guest_is_out_of_ha_before_it_is_stopped_and_in_again_at_the_end(strategy: str) -> None:
+    record = Record(
+        run="r", server="web1", strategy=strategy, node="pve", image="golden", tag="20261124.1", old=101, new=102,
+        holder=900, data=(("/srv/data", "local:1"),), cluster=CLUSTER,
+    )  # fmt: skip
+    server = make_server(**DATA)
+    forward, back = list_goals(record, server), list_undoing(record)
+    assert list(forward).index(one(forward, Left)) < list(forward).index(one(forward, Stopped))
+    assert [goal.which for goal in forward if isinstance(goal, Joined)] == ["new"]
+    assert list(forward).index(one(forward, ChecksHold)) < list(forward).index(one(forward, Joined))
+    walls = [goal.which for goal in forward if isinstance(goal, FirewallAt)]
+    assert walls == (["holder", "new"] if strategy == RECREATE else ["new"])
+    assert back[0] == Left(which="new", reason="HA would start it again")
+    assert [goal.which for goal in back if isinstance(goal, Joined)] == ["old"]
+    plain = replace(record, cluster={})
+    goals = [*list_goals(plain, server), *list_undoing(plain)]
+    assert not [goal for goal in goals if isinstance(goal, (Left, Joined, FirewallAt))]
+
+
+def one(goals: Iterable[Goal], kind: type[Goal]) -> Goal:
+    return next(goal for goal in goals if isinstance(goal, kind))

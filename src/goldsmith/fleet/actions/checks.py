@@ -48,11 +48,25 @@ def check_before(_goal: Checked, work: Work) -> str:
         check_proven(repository, version)
     if work.signers_file is not None:
         check_signed(repository, version, work.signers_file)
+    check_architecture(work, repository, version)
     check_membership(work)
     check_data(work)
     check_image_leaves_data_alone(work, repository, version)
     check_room(work, version)
     return f"{version}, {len(work.record.data)} volumes"
+
+
+def check_architecture(work: Work, repository: Repository, version: Version) -> None:
+    """Refuse a version for another processor than the node's (Proxmox VE 9 has nodes with arm64).
+
+    :raises FleetError: it is one.
+    """
+    wanted, found = repository.read_config(version).architecture, work.site.node.read_architecture()
+    if wanted and wanted != found:
+        raise FleetError(
+            f"{work.server.name}: {version} is for {wanted}, and node {work.site.node.name} is {found}",
+            hint="name another node in the inventory, or build the image on one of that kind",
+        )
 
 
 def check_image_leaves_data_alone(work: Work, repository: Repository, version: Version) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Set
+from functools import partial
 
 from goldsmith.base.errors import DataMissing, FleetError
 from goldsmith.build.facts import Site
@@ -104,8 +105,8 @@ def _move(work: Work, path: str, place: tuple[int, str, Mount], target: int) -> 
         return False
     guests, tasks = work.site.node.guests, work.site.node.tasks
     free = find_key(work.get(target), key)
-    upid = guests.move_volume(source, key, target_vmid=target, target_volume=free)
-    tasks.wait(upid, work.hear("move"), timeout=MOVE_TIMEOUT)
+    move = partial(guests.move_volume, source, key, target_vmid=target, target_volume=free)
+    tasks.run(move, work.hear("move"), timeout=MOVE_TIMEOUT)
     deadline = time.monotonic() + LOCK_PATIENCE
     while path not in work.list_data(target):
         if time.monotonic() > deadline:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from goldsmith.base.errors import FleetError, GuestUnready, LockTaken, NotOurs, ProgramTimedOut, ShellFailed
+from goldsmith.build import halfmade
 from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
@@ -89,7 +90,17 @@ def find_whole(work: Work, which: str) -> int:
     if vmid and is_half_made(work, vmid):
         remove(work, vmid)
         return 0
+    if not vmid:
+        clear_half_made(work, which)
     return vmid
+
+
+def clear_half_made(work: Work, which: str) -> None:
+    """Remove a guest that says nothing yet, as the node died while it made it: the record tells which task that was."""
+    vmid = {NEW: work.record.new, HOLDER: work.record.holder, OLD: 0}[which]
+    config, tasks = work.find(vmid), [work.record.making] if work.record.making else []
+    if config is not None and halfmade.is_half_made(work.site, vmid, config, tasks):
+        halfmade.remove_half_made(work.site, vmid, tasks)
 
 
 def check_nobody_else_makes_it(work: Work) -> None:
@@ -137,7 +148,9 @@ def create(
         return make_spec(vmid)
 
     spec, upid = work.site.node.guests.create_in_range(free, note_and_specify)
-    work.site.node.tasks.wait(upid, work.hear(source), timeout=timeout)
+    work.note(making=upid)
+    again = partial(work.site.node.guests.create_container, spec)
+    work.site.node.tasks.run(again, work.hear(source), timeout=timeout, begun=upid)
     return spec.vmid
 
 
@@ -179,7 +192,7 @@ def ensure_running(goal: Running, work: Work) -> str:
     if is_going_down(work, vmid):
         ensure_stopped(Stopped(which=goal.which), work)
     if not work.is_running(vmid):
-        work.site.node.tasks.wait(work.site.node.guests.start(vmid), work.hear("start"))
+        work.site.node.tasks.run(lambda: work.site.node.guests.start(vmid), work.hear("start"))
     net = work.get(vmid).nets.get("net0")
     cut_off = net is not None and bool(net.link_down)
     return f"guest {vmid}: {settle(work, vmid, cut_off=cut_off, as_it_is=goal.which == OLD)}"
@@ -226,8 +239,9 @@ def ensure_stopped(goal: Stopped, work: Work) -> str:
     vmid = work.find_guest(goal.which)
     if not vmid or not work.is_running(vmid):
         return "it does not run"
-    upid = work.site.node.guests.shutdown(vmid, timeout=SHUTDOWN_TIMEOUT, force_stop=True)
-    work.site.node.tasks.wait(upid, work.hear("shutdown"))
+    guests = work.site.node.guests
+    shutdown = partial(guests.shutdown, vmid, timeout=SHUTDOWN_TIMEOUT, force_stop=True)
+    work.site.node.tasks.run(shutdown, work.hear("shutdown"))
     return f"guest {vmid}"
 
 
@@ -261,6 +275,7 @@ def ensure_gone(goal: Gone, work: Work) -> str:
     """
     vmid = work.find_guest(goal.which)
     if not vmid:
+        clear_half_made(work, goal.which)
         return "it is not there"
     if goal.which == OLD and not work.record.backup:
         raise FleetError(f"{work.server.name}: guest {vmid} has no backup, and is not destroyed")
@@ -275,7 +290,8 @@ def remove(work: Work, vmid: int) -> None:
     """Destroy a guest of this server. Backup jobs and HA keep its vmid: it may come back under it."""
     work.get(vmid)
     check_owns_nothing(work, vmid, work.discard | list_copies(work, vmid))
-    work.site.node.tasks.wait(work.site.node.guests.destroy(vmid, force=True, purge=vmid != work.record.old))
+    destroy = partial(work.site.node.guests.destroy, vmid, force=True, purge=vmid != work.record.old)
+    work.site.node.tasks.run(destroy)
 
 
 def list_copies(work: Work, vmid: int) -> Set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 from goldsmith.base.errors import BackupFailed
 from goldsmith.fleet.actions.data import ensure_data
@@ -103,8 +104,10 @@ def restore(work: Work, volid: str, vmid: int) -> None:
     """
     rootfs = _read_rootfs(work, volid)
     spec = ContainerSpec(vmid=vmid, ostemplate=volid, rootfs=rootfs, restore=True)
-    upid = work.site.node.guests.create_container(replace(spec, storage=rootfs.volume.partition(":")[0]))
-    work.site.node.tasks.wait(upid, work.hear("restore"), timeout=CREATE_TIMEOUT)
+    create_again = partial(
+        work.site.node.guests.create_container, replace(spec, storage=rootfs.volume.partition(":")[0])
+    )
+    work.site.node.tasks.run(create_again, work.hear("restore"), timeout=CREATE_TIMEOUT)
 
 
 def _read_rootfs(work: Work, volid: str) -> Mount:
