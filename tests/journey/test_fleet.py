@@ -69,6 +69,10 @@ def test_from_an_inventory_to_a_replaced_server_and_back(journey: Journey) -> No
         assert "back up guest" in looked.stdout
         assert "nothing was changed" in looked.stderr
         journey.goldsmith("deploy", "--yes", "--untested")
+        told = json.loads(journey.goldsmith("--json", "status").stdout)["servers"][0]
+        assert (told["drift"], told["note"]) == (None, None)
+        journey.goldsmith("drift", "web1")
+        assert json.loads(journey.goldsmith("--json", "status").stdout)["servers"][0]["drift"] == "none"
         status = journey.goldsmith("status").stdout
         assert f"golden:{two}" in status
         assert f"golden:{one} (guest" in status

@@ -14,11 +14,13 @@ from goldsmith.base.errors import FleetError
 from goldsmith.cli.fleet import Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
+from goldsmith.cli.project import state_directory
 from goldsmith.cli.terminal import open_events
 from goldsmith.cli.units import TIMER, render_units, write_units
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.drift import Drift, find_drift
 from goldsmith.fleet.facts import Guests
+from goldsmith.fleet.looks import note_look
 from goldsmith.fleet.marks import Role
 from goldsmith.pve.attach import AttachShell
 
@@ -89,6 +91,7 @@ def look(server: Server, guests: Guests, yard: Yard, ignore: tuple[str, ...]) ->
     stored = yard.get_stored(guest.labels.version)
     paths = [*(str(one.path) for one in server.variables.data), *ignore]
     found = find_drift(server.name, shell, stored.repository, stored.version, stored.record, paths)
+    note_look(state_directory(), yard.fleet.inventory, guest.vmid, found)
     return replace(found, seconds=time.monotonic() - begun)
 
 

@@ -12,13 +12,17 @@ from goldsmith.artifacts.diff import PackageChange
 from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import RepositoryError
+from goldsmith.build.base import get_base_version, is_version
 from goldsmith.cli.fleet import Chosen, Yard
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
+from goldsmith.cli.project import state_directory
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
+from goldsmith.cli.versions import Stored
 from goldsmith.fleet.backups import find_drill, select_backups
 from goldsmith.fleet.facts import Guests
+from goldsmith.fleet.looks import find_look
 from goldsmith.fleet.marks import Role
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
 
@@ -92,7 +96,11 @@ def describe_plan(planned: FleetPlan, changes: dict[str, tuple[PackageChange, ..
 @click.argument("servers", nargs=-1, metavar="[SERVER]...")
 @pass_settings
 def status(settings: Settings, servers: tuple[str, ...]) -> None:
-    """Show the fleet at a glance: what runs where, how old it is, what it should be, what is kept for a rollback."""
+    """Show the fleet at a glance: what runs where, how old it is, what it should be, what is kept for a rollback.
+
+    DRIFT is what the last `goldsmith drift` on this machine has found. NOTE names versions that are revoked, and those
+    whose base has a newer version by now.
+    """
     with open_events(settings) as (events, _), ExitStack() as stack:
         yard = Yard(settings, stack, events)
         planned, guests, chosen = yard.plan(servers)
@@ -100,7 +108,7 @@ def status(settings: Settings, servers: tuple[str, ...]) -> None:
     if settings.json:
         say_document({"servers": list(told)})
         return
-    heads = ("SERVER", "GUEST", "STATE", "VERSION", "AGE", "WANTED", "KEPT", "LAST BACKUP", "NOTE")
+    heads = ("SERVER", "GUEST", "STATE", "VERSION", "AGE", "WANTED", "KEPT", "LAST BACKUP", "DRIFT", "NOTE")
     say(render_table(heads, [tuple(str(cell) if cell else "-" for cell in one.values()) for one in told]))
 
 
@@ -117,8 +125,23 @@ def describe_server(one: ServerPlan, chosen: Chosen, guests: Guests, yard: Yard)
         "wanted": chosen.wanted.version if chosen.wanted.tag else None,
         "kept": f"{previous.labels.version} (guest {previous.vmid})" if previous is not None else None,
         "last_backup": find_last_backup(one, yard),
-        "note": fault or (None if one.action is Action.NOTHING else f"{one.action}: {one.reason}"),
+        "drift": find_last_look(one, yard),
+        "note": "; ".join(filter(None, [fault, *_list_notes(one)])) or None,
     }
+
+
+def _list_notes(one: ServerPlan) -> list[str]:
+    return [] if one.action is Action.NOTHING else [f"{one.action}: {one.reason}"]
+
+
+def find_last_look(one: ServerPlan, yard: Yard) -> str | None:
+    """Return what the last look for drift has found in the guest that runs now, and how long ago that was."""
+    guest = one.guest
+    if guest is None:
+        return None
+    version = guest.labels.version
+    look = find_look(state_directory(), yard.fleet.inventory, one.server.name, guest.vmid, version)
+    return look.render(time.time()) if look is not None else None
 
 
 def look_at_version(version: str, yard: Yard) -> tuple[str | None, str]:
@@ -134,7 +157,19 @@ def look_at_version(version: str, yard: Yard) -> tuple[str | None, str]:
         check_not_revoked(stored.repository, stored.version)
     except RepositoryError as error:
         return age, error.message
-    return age, ""
+    return age, explain_base(stored, yard)
+
+
+def explain_base(stored: Stored, yard: Yard) -> str:
+    """Say whether what a version was built upon has a newer version: the channel's that its image names."""
+    image = next((one for place in yard.places for one in place.known if one.name == stored.version.name), None)
+    if image is None or not is_version(image.variables.base_image) or not stored.version.base_digest:
+        return ""
+    try:
+        head = get_base_version(image.variables.base_image, stored.repository)
+    except RepositoryError:
+        return ""
+    return "" if head.digest == stored.version.base_digest else f"its base is outdated: {head} is there"
 
 
 def find_last_backup(one: ServerPlan, yard: Yard) -> str | None:
