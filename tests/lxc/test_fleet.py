@@ -56,6 +56,9 @@ def test_a_server_without_data_is_made_and_swapped(lab: Lab, one: Version, two: 
     lab.declare("web1", checks=[{"port": 22}], memory=256)
     first = lab.deploy("web1", one)
     assert lab.run("web1", "cat /etc/golden") == "one"
+    notes = lab.site.node.guests.get_config(first.vmid).description
+    assert f"- digest: {one.digest}\n- built: {one.created:%Y-%m-%d %H:%M} UTC from debian-12" in notes
+    assert "- tests: untested" in notes
     lab.hosts["web1"] |= {"cores": 1, "order": 3}
     assert lab.reconfigure("web1", one).keys() >= {"cores", "startup"}
     del lab.hosts["web1"]["cores"], lab.hosts["web1"]["order"]
@@ -66,6 +69,8 @@ def test_a_server_without_data_is_made_and_swapped(lab: Lab, one: Version, two: 
     second = lab.deploy("web1", two)
     assert lab.run("web1", "cat /etc/golden; hostname") == "two\nweb1"
     assert lab.list_guests() == {first.vmid: "goldsmith-previous", second.vmid: "goldsmith-server running"}
+    kept = lab.site.node.guests.get_config(first.vmid).description
+    assert f"- digest: {one.digest}" in kept, "as it was, also after a reconfiguration and its replacement"
     assert second.outage is not None
     print("outage without data:", second.outage)
     assert second.outage < 3, "0.3 s on a quiet machine"

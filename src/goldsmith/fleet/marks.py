@@ -170,13 +170,26 @@ SENTENCES = {
 }
 
 
+ABOUT = ("digest", "built", "tests")
+"""What a description says of the version, a line each."""
+
+
+def find_about(text: str) -> str:
+    """Return what a description says of the version, as it stands."""
+    return "\n".join(line for line in text.splitlines() if line.startswith(tuple(f"- {name}: " for name in ABOUT)))
+
+
 def describe(
-    server: str, version: str, role: Role, record: Record | None = None, *, made: datetime | None = None
-) -> str:
-    """Return the description of a server's guest (Markdown, as Proxmox's pages show it)."""
+    server: str, version: str, role: Role, record: Record | None = None, *, made: datetime | None = None,
+    about: str = "",
+) -> str:  # fmt: skip
+    """Return the description of a server's guest (Markdown, as Proxmox's pages show it).
+
+    :param about: what there is to say of the version (`ABOUT`), a list.
+    """
     date = f"{made or datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     told = SENTENCES[role].format(server=server, version=version, date=date)
-    lines = [told, "", f"{SERVER_LINE}{server}"]
+    lines = [told, "", *([about, ""] if about else []), f"{SERVER_LINE}{server}"]
     if role is Role.PREVIOUS:
         lines.append(f"{RETIRED_LINE}{int(time.time())}")
     if record is not None:

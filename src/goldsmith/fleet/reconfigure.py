@@ -6,7 +6,7 @@ from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.data import make_missing
 from goldsmith.fleet.facts import ServerGuest
-from goldsmith.fleet.marks import Role, describe
+from goldsmith.fleet.marks import Role, describe, find_about
 from goldsmith.fleet.specification import list_settings, list_unset, make_labels
 
 
@@ -17,7 +17,8 @@ def reconfigure(server: Server, guest: ServerGuest, site: Site) -> list[str]:
     """
     config = site.node.guests.get_config(guest.vmid)
     labels = make_labels(server, Role.CURRENT, guest.labels.image, guest.labels.tag)
-    described = describe(server.name, guest.labels.version, Role.CURRENT)
+    about = find_about(config.description)
+    described = describe(server.name, guest.labels.version, Role.CURRENT, about=about)
     settings = list_settings(server, labels, described, up=True)
     unset = list_unset(server, config)
     site.node.guests.set_config(guest.vmid, settings, delete=unset, digest=config.digest)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.artifacts.verdicts import get_state
 from goldsmith.base.errors import LockTaken, NotOurs
 from goldsmith.base.events import Events, LogLine
 from goldsmith.build.facts import Site
@@ -15,7 +16,17 @@ from goldsmith.build.traces import find_config
 from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.goals import HOLDER, NAMES, NEW, OLD
-from goldsmith.fleet.marks import Record, Role, describe, find_server, parse_labels, parse_record, relabel
+from goldsmith.fleet.marks import (
+    ABOUT,
+    Record,
+    Role,
+    describe,
+    find_about,
+    find_server,
+    parse_labels,
+    parse_record,
+    relabel,
+)
 from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.containers import ContainerConfig
 from goldsmith.pve.door import Parameter
@@ -103,6 +114,14 @@ class Work(Handling):
         """
         return self.version if self.version is not None else self.repository.get_version(self.record.version)
 
+    def render_about(self) -> str:
+        """Return what there is to say of the version, for Proxmox's pages; nothing where it is not stored any more."""
+        if (version := self.version) is None:
+            return ""
+        made = f"{version.created:%Y-%m-%d %H:%M} UTC" + (f" from {version.base_name}" if version.base_name else "")
+        facts = (version.digest, made, str(get_state(self.repository, version)))
+        return "\n".join(f"- {name}: {text}" for name, text in zip(ABOUT, facts, strict=True))
+
     def find_guest(self, which: str) -> int:
         """Return the vmid of one of the replacement's guests; 0 where it is not there.
 
@@ -143,7 +162,7 @@ class Work(Handling):
         version = parse_labels(config.tags).version
         version = version or (self.record.was if vmid == self.record.old else self.record.version)
         tags = relabel(config.tags, role, replacing=record is not None)
-        description = describe(self.server.name, version, role, record)
+        description = describe(self.server.name, version, role, record, about=find_about(config.description))
         self.set(vmid, {"tags": render_tags(tags), "description": description}, config.digest)
 
     def claim(self) -> None:

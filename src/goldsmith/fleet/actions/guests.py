@@ -35,7 +35,7 @@ from goldsmith.fleet.goals import (
     Stopped,
     TemplateThere,
 )
-from goldsmith.fleet.marks import Labels, Role, describe, parse_labels, parse_record, relabel
+from goldsmith.fleet.marks import Labels, Role, describe, find_about, parse_labels, parse_record, relabel
 from goldsmith.fleet.specification import list_settings, list_unset, make_labels, specify
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
@@ -72,7 +72,8 @@ def ensure_new(_goal: GuestMade, work: Work) -> str:
 
 def specify_next(work: Work, vmid: int) -> ContainerSpec:
     """Return the guest that becomes the server."""
-    described = describe(work.server.name, work.record.version, Role.NEXT, work.record)
+    about = work.render_about()
+    described = describe(work.server.name, work.record.version, Role.NEXT, work.record, about=about)
     return specify(work.server, vmid, work.record.template, label_next(work), described)
 
 
@@ -317,7 +318,8 @@ def finish(_goal: Finished, work: Work) -> str:
     config = work.get(vmid)
     made = parse_labels(config.tags).made  # of a guest that was kept: what the inventory said at its time
     labels = replace(labels, made=made or labels.made)
-    described = describe(server.name, record.version, Role.CURRENT)
+    about = work.render_about() or find_about(config.description)
+    described = describe(server.name, record.version, Role.CURRENT, about=about)
     settings = list_settings(server, labels, described, up=True)
     work.set(vmid, settings, config.digest, delete=list_unset(server, config))
     close_backup(work)
@@ -337,7 +339,8 @@ def retire(work: Work, vmid: int) -> None:
     """Keep a guest as the one before: stopped, without a link, and not started with its node."""
     config = work.get(vmid)
     net, tags = config.nets.get("net0", Net()), relabel(config.tags, Role.PREVIOUS, replacing=False)
-    described = describe(work.server.name, parse_labels(config.tags).version or work.record.was, Role.PREVIOUS)
+    version, about = parse_labels(config.tags).version or work.record.was, find_about(config.description)
+    described = describe(work.server.name, version, Role.PREVIOUS, about=about)
     changes: dict[str, Parameter] = {"tags": render_tags(tags), "description": described}
     if config.nets:
         changes["net0"] = render_net(replace(net, link_down=True))
