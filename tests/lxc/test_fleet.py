@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from goldsmith.artifacts.repository import Version
-from goldsmith.base.errors import FleetError, NotOurs, RolledBack
+from goldsmith.base.errors import BackupFailed, FleetError, NotOurs, RolledBack
+from goldsmith.base.events import Events, LogLine
+from goldsmith.fleet.actions.backup import read_back
 from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.fleet.plan import Action
+from goldsmith.fleet.work import Handling
+from goldsmith.pve.backup import Backup
 from tests.lxc.fleets import Lab
 from tests.lxc.guests import RunningNode
 from tests.lxc.images import Workshop, open_site
@@ -163,6 +168,23 @@ def test_backups_are_made_kept_and_tried_out(lab: Lab, one: Version) -> None:
     assert len(lab.list_guests()) == 1
     assert [guest for guest in lab.site.pve.list_guests() if "goldsmith-test" in guest.tags] == []
     assert lab.run("db1", "cat /srv/data/word") == "other"
+
+
+def test_a_backup_without_a_file_is_read_back_by_restoring_it(lab: Lab, node: RunningNode, one: Version) -> None:
+    """As one on a Proxmox Backup Server; the guest that it is restored into never runs, and goes again."""
+    lab.declare("db1", **DATA)
+    lab.deploy("db1", one)
+    lab.back_up("db1")
+    (kept,) = list_backups(lab.server("db1"), lab.site)
+    handling = Handling(lab.server("db1"), lab.site, Events(lab.told.append))
+    before = lab.site.pve.list_guests()
+    read_back(handling, Backup(kept.volid, "", kept.size), [])
+    assert [event.line for event in lab.told if isinstance(event, LogLine) and event.source == "restore"]
+    file = node.path(kept.volid)
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(BackupFailed, match="cannot be read back"):
+        read_back(handling, Backup(kept.volid, "", kept.size), [])
+    assert lab.site.pve.list_guests() == before
 
 
 def test_a_server_that_cannot_be_made_leaves_nothing(lab: Lab, one: Version) -> None:

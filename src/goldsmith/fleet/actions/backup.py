@@ -119,15 +119,14 @@ def prove(work: Handling, backup: Backup, paths: Set[str]) -> None:
 
 
 def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:
-    """Read a whole archive on the node, and find the data in it. On a Proxmox Backup Server that verifies itself.
+    """Read a whole archive on the node, and find the data in it.
 
-    Without a shell it is restored, and so read to its end; that the data is in it, vzdump has said.
+    On a Proxmox Backup Server there is no file to read, and without a shell nobody to read one: it is restored then,
+    and so read to its end; that the data is in it, vzdump has said.
 
     :raises BackupFailed: it is damaged, or a path is not in it.
     """
-    if not backup.path:
-        return
-    if not work.site.has_shell:
+    if not (backup.path and work.site.has_shell):
         rootfs = read_archived(work.site, backup.volid).get("rootfs")
         storage = rootfs.volume.partition(":")[0] if rootfs is not None else "local"
         restore_once(work, backup.volid, storage)
