@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
+
+import pytest
 
 from goldsmith.artifacts.repository import Repository, Version, open_repository
 from goldsmith.base.events import Event, Events, StepStarted
@@ -30,7 +33,8 @@ from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.client import open_pve
 from goldsmith.pve.properties import render_net
 from goldsmith.pve.storage import Volume
-from tests.lxc.images import Workshop
+from tests.lxc.guests import RunningNode
+from tests.lxc.images import Workshop, open_site
 
 PLAYBOOK = """
 - hosts: all
@@ -39,6 +43,16 @@ PLAYBOOK = """
     - name: Something that tells the versions apart
       ansible.builtin.raw: "echo {text} > /etc/golden; mkdir -p /srv/data"
 """
+
+
+@contextmanager
+def open_lab(node: RunningNode, factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Have a fleet in a project of its own while the block runs; at the end nothing of it is left on the node."""
+    with open_site(node) as site:
+        workshop = Workshop(factory.mktemp("project"), site)
+        lab = Lab(workshop, workshop.project / "inventory")
+        yield lab
+        lab.clear()
 
 
 @dataclass

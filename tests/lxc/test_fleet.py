@@ -16,9 +16,8 @@ from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.fleet.plan import Action
 from goldsmith.fleet.work import Handling
 from goldsmith.pve.backup import Backup
-from tests.lxc.fleets import Lab
+from tests.lxc.fleets import Lab, open_lab
 from tests.lxc.guests import RunningNode
-from tests.lxc.images import Workshop, open_site
 
 pytestmark = pytest.mark.root
 
@@ -30,11 +29,8 @@ DATA = {
 
 @pytest.fixture(scope="module")
 def made(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Version, Version]]:
-    with open_site(node) as site:
-        workshop = Workshop(tmp_path_factory.mktemp("project"), site)
-        lab = Lab(workshop, workshop.project / "inventory")
+    with open_lab(node, tmp_path_factory) as lab:
         yield lab, lab.build("one"), lab.build("two")
-        lab.clear()
 
 
 @pytest.fixture

@@ -22,9 +22,8 @@ from goldsmith.pve.containers import GuestStatus
 from goldsmith.pve.firewall import GuestFirewall
 from tests.contract.cluster import ClusterState
 from tests.contract.conftest import connect_fake
-from tests.lxc.fleets import Lab
+from tests.lxc.fleets import Lab, open_lab
 from tests.lxc.guests import RunningNode
-from tests.lxc.images import Workshop, open_site
 
 pytestmark = pytest.mark.root
 
@@ -64,11 +63,8 @@ class HighAvailability:
 
 @pytest.fixture(scope="module")
 def made(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Version, Version]]:
-    with open_site(node) as site:
-        workshop = Workshop(tmp_path_factory.mktemp("project"), site)
-        lab = Lab(workshop, workshop.project / "inventory")
+    with open_lab(node, tmp_path_factory) as lab:
         yield lab, lab.build("one"), lab.build("two")
-        lab.clear()
 
 
 @pytest.fixture

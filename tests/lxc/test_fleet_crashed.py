@@ -20,9 +20,8 @@ from goldsmith.fleet.plan import Action
 from goldsmith.node.lxc.config import open_config, save_config
 from goldsmith.node.lxc.disks import find_volume
 from goldsmith.pve.client import open_pve
-from tests.lxc.fleets import Lab
+from tests.lxc.fleets import Lab, open_lab
 from tests.lxc.guests import RunningNode
-from tests.lxc.images import Workshop, open_site
 
 pytestmark = pytest.mark.root
 
@@ -82,11 +81,8 @@ def list_processes(state: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def lab(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with open_site(node) as site:
-        workshop = Workshop(tmp_path_factory.mktemp("project"), site)
-        lab = Lab(workshop, workshop.project / "inventory")
+    with open_lab(node, tmp_path_factory) as lab:
         yield lab
-        lab.clear()
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ import pytest
 from goldsmith.artifacts.repository import Version
 from goldsmith.fleet.backups import list_backups
 from goldsmith.fleet.plan import Action
-from tests.lxc.fleets import Lab
+from tests.lxc.fleets import Lab, open_lab
 from tests.lxc.guests import RunningNode
-from tests.lxc.images import Workshop, open_site
 
 pytestmark = pytest.mark.root
 
@@ -21,11 +20,8 @@ DATA = {"data": [{"path": "/srv/data", "volume": "local:1"}], "backup": {"storag
 
 @pytest.fixture(scope="module")
 def lab(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with open_site(node) as site:
-        workshop = Workshop(tmp_path_factory.mktemp("project"), site)
-        lab = Lab(workshop, workshop.project / "inventory")
+    with open_lab(node, tmp_path_factory) as lab:
         yield lab
-        lab.clear()
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,8 @@ from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import RolledBack
 from goldsmith.fleet.backups import find_drill, list_backups
 from goldsmith.verify.outcome import State
-from tests.lxc.fleets import Lab
+from tests.lxc.fleets import Lab, open_lab
 from tests.lxc.guests import RunningNode
-from tests.lxc.images import Workshop, open_site
 from tests.lxc.trials import Trials, list_failed
 from tests.lxc.writing import Client, Writer, write_on
 
@@ -98,12 +97,10 @@ class Versions:
 
 @pytest.fixture(scope="module")
 def database(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with open_site(node) as site:
-        workshop = Workshop(tmp_path_factory.mktemp("project"), site)
-        database = Database(Lab(workshop, workshop.project / "inventory"))
+    with open_lab(node, tmp_path_factory) as lab:
+        database = Database(lab)
         database.declare()
         yield database
-        database.lab.clear()
 
 
 @pytest.fixture(scope="module")

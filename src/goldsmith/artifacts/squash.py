@@ -9,7 +9,7 @@ Sources: OCI image-spec 1.1, layer.md, "Applying Changesets" and "Whiteouts"; wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -136,6 +136,29 @@ class Tree:
 
     def _find(self, parts: list[bytes], *, follow: bool) -> _Node | None:
         """Find what a path leads to; `follow`: also where the last part is a symbolic link."""
+        return self._walk(parts, lambda folder, name: folder.children.get(name), follow=follow)
+
+    def _reach(self, parts: list[bytes], mtime: int) -> _Node:
+        """Return the folder that a path leads to; what of it is missing is made."""
+
+        def enter(folder: _Node, name: bytes) -> _Node:
+            found = folder.children.setdefault(name, _make_folder(mtime))
+            if found.kind not in (SYMLINK, FOLDER):
+                raise _refuse(f"something lies below {_show(name)}, which is no folder")
+            return found
+
+        found = self._walk(parts, enter, follow=True)
+        if found is None:
+            raise _refuse(f"too many symbolic links on the way to {_show(b'/'.join(parts))}")
+        return found
+
+    def _walk(
+        self, parts: list[bytes], enter: Callable[[_Node, bytes], _Node | None], *, follow: bool
+    ) -> _Node | None:  # fmt: skip
+        """Go where a path leads, through symbolic links; None: there is nothing, or no end of links.
+
+        :param enter: gives what a folder has under a name.
+        """
         trail = [self._root]
         waiting, links = list(reversed(parts)), 0
         while waiting:
@@ -145,7 +168,7 @@ class Tree:
             if name == b"..":
                 trail = trail[:-1] or trail
                 continue
-            found = trail[-1].children.get(name)
+            found = enter(trail[-1], name)
             if found is None:
                 return None
             if found.kind == SYMLINK and (waiting or follow):
@@ -156,30 +179,6 @@ class Tree:
                 waiting += reversed(found.inode.entry.linkname.split(b"/"))
                 continue
             trail.append(found)
-        return trail[-1]
-
-    def _reach(self, parts: list[bytes], mtime: int) -> _Node:
-        """Return the folder that a path leads to; what of it is missing is made."""
-        trail = [self._root]
-        waiting, links = list(reversed(parts)), 0
-        while waiting:
-            name = waiting.pop()
-            if name in (b"", b"."):
-                continue
-            if name == b"..":
-                trail = trail[:-1] or trail
-                continue
-            found = trail[-1].children.setdefault(name, _make_folder(mtime))
-            if found.kind == SYMLINK:
-                links += 1
-                if links > _MOST_LINKS:
-                    raise _refuse(f"too many symbolic links on the way to {_show(b'/'.join(parts))}")
-                trail = [self._root] if found.inode.entry.linkname.startswith(b"/") else trail
-                waiting += reversed(found.inode.entry.linkname.split(b"/"))
-            elif found.kind != FOLDER:
-                raise _refuse(f"something lies below {_show(name)}, which is no folder")
-            else:
-                trail.append(found)
         return trail[-1]
 
     def _list_entries(self) -> Iterator[tuple[TarEntry, _Inode]]:
