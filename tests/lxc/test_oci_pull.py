@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,9 +15,12 @@ from proxmoxer import ResourceException
 from goldsmith.artifacts.pulling import ensure_reference, name_pull_tag
 from goldsmith.artifacts.repository import NewVersion, Repository, Version
 from goldsmith.base.errors import ApiFailed, TaskFailed
-from goldsmith.base.events import Events
+from goldsmith.base.events import Event, Events, LogLine, Notice
 from goldsmith.build.facts import Site
 from goldsmith.build.foreign import Carrier, find_foreign
+from goldsmith.build.journal import open_journal
+from goldsmith.build.templates import Bringing, ensure_version
+from goldsmith.build.undo import Undo
 from goldsmith.definition.image import Image
 from goldsmith.definition.variables import Variables
 from tests.contract.registry import RealRegistry
@@ -86,6 +90,41 @@ def test_a_version_is_pulled_by_the_node_and_runs(
                 site.node.storage.delete_volume(volid)
     assert repository.store.prune([("debian", version.tag)])[0] == [("debian", version.tag)]
     assert repository.store.list_tags("debian") == []  # the tag for pulling does not keep it
+
+
+@contextmanager
+def open_bringing(node: RunningNode, state: Path, told: list[Event]) -> Iterator[Bringing]:
+    """Who wants templates on a site whose node is to pull them."""
+    events = Events(told.append)
+    with (
+        open_site(node) as site,
+        open_journal(state, "test", site=site.name, image="debian") as journal,
+        Undo(events, journal) as undo,
+    ):
+        yield Bringing(replace(site, pulls=True), "local", journal, undo, events)
+
+
+def test_a_run_has_its_version_pulled_and_removed_again(
+    newer: RunningNode, registry: RealRegistry, make_guest: Guests, tmp_path: Path
+) -> None:
+    repository, told = registry.open("golden"), list[Event]()
+    version = store_debian(repository, newer.path(newer.template))
+    with open_bringing(newer, tmp_path / "state", told) as bringing:
+        volid = ensure_version(version, repository, bringing)
+        assert volid.endswith(f"{bringing.journal.run_id}.tar")
+        assert make_guest(ostemplate=volid, start=True).wait_booted().config["ostype"] == "debian"
+        assert [event for event in told if isinstance(event, LogLine) and event.source == "pull"]
+    with open_site(newer) as site:
+        assert site.node.storage.find_volume(volid) is None
+
+
+def test_a_node_that_cannot_pull_is_sent_the_version(node: RunningNode, registry: RealRegistry, tmp_path: Path) -> None:
+    repository, told = registry.open("golden"), list[Event]()
+    version = put(repository)
+    with open_bringing(node, tmp_path / "state", told) as bringing:
+        assert ensure_version(version, repository, bringing).endswith(".tar.zst")
+    (notice,) = [event.message for event in told if isinstance(event, Notice)]
+    assert "cannot pull, which Proxmox VE can since 9.1; it is sent" in notice
 
 
 def test_what_cannot_be_pulled_or_run_leaves_nothing(newer: RunningNode, registry: RealRegistry) -> None:

@@ -66,6 +66,8 @@ class Site:
     """What stays the same of the node from one start to the next, where host and port do not (the embedded node)."""
     lxc_path: str = "/var/lib/lxc"
     """LXC's own directory of running containers there, as `lxc-attach -P` takes it."""
+    pulls: bool = False
+    """Whether the node pulls versions from a registry itself, where it can and they are in one."""
     find_console_log: Callable[[int], PurePosixPath] | None = None
     """Where a guest's console is recorded; Proxmox records none."""
 

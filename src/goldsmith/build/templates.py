@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template
+from goldsmith.artifacts.pulling import ensure_reference
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.events import Events, Notice
+from goldsmith.base.events import Events, LogLine, Notice
 from goldsmith.build.carry import TemplateClash, digest_volume, find_carried, open_cargo, upload
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Journal
 from goldsmith.build.traces import remove_template
 from goldsmith.build.undo import Undo
+from goldsmith.pve.client import PveVersion
 from goldsmith.pve.storage import Volume
+
+SINCE = PveVersion(9, 1, text="9.1")
+"""The version that pulls container images (pve-storage 9.0.17)."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,47 @@ def _find_named(version: Version, bringing: Bringing, storage: str) -> Volume | 
         return None
 
 
+def can_pull(repository: Repository, bringing: Bringing) -> bool:
+    """Tell whether the node is to pull a version itself, and can; where it is to and cannot, that is told."""
+    if not bringing.site.pulls or repository.is_local:
+        return False
+    version = bringing.site.pve.version()
+    if version < SINCE:
+        told = (
+            f"{bringing.site.node.name} runs {version} and cannot pull, which Proxmox VE can since {SINCE}; it is sent"
+        )
+        bringing.events.emit(Notice(message=told, level="warning"))
+    return version >= SINCE
+
+
+def pull_version(version: Version, repository: Repository, storage: str, bringing: Bringing) -> str:
+    """Let the node pull a version from the registry, by a tag that names its digest; it goes with the run."""
+    name = f"goldsmith-{version.name}-{version.tag}-{bringing.journal.run_id}"
+    register_template(f"{storage}:vztmpl/{name}.tar", bringing)
+    reference = ensure_reference(repository, version)
+
+    def hear(line: str) -> None:
+        bringing.events.emit(LogLine(source="pull", line=line))
+
+    return bringing.site.node.storage.pull_image(storage, reference, name, hear).volid
+
+
+def register_template(volid: str, bringing: Bringing) -> None:
+    """Have a template removed at the end of the run, however that ends."""
+    site, run_id = bringing.site, bringing.journal.run_id
+    bringing.journal.note_template(volid)
+    bringing.undo.add(f"template {volid}", lambda: remove_template(site, volid, run_id))
+
+
 def bring_version(version: Version, repository: Repository, bringing: Bringing) -> str:
     """Bring a version into the node's storage, under a name that belongs to this run alone: it goes with the run."""
     site, run_id = bringing.site, bringing.journal.run_id
     storage = next(bringing.list_storages())
     name = f"goldsmith-{version.name}-{version.tag}-{run_id}{SUFFIX}"
     volid = f"{storage}:vztmpl/{name}"
-    bringing.journal.note_template(volid)
-    bringing.undo.add(f"template {volid}", lambda: remove_template(site, volid, run_id))
+    if can_pull(repository, bringing):
+        return pull_version(version, repository, storage, bringing)
+    register_template(volid, bringing)
     if not site.has_shell:
         with open_cargo(repository, version, name=name) as cargo:
             return upload(cargo, site, storage, bringing.events).volid

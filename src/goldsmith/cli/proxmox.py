@@ -108,7 +108,10 @@ def open_proxmox(image: Image, asker: Asker, state: Path) -> Iterator[Site]:
             if image.variables.proxmox_shell == "none"
             else DeferredShell(node, lambda: stack.enter_context(open_node_shell(image, pve, node, asker)))
         )
-        yield Site(pve=pve, node=pve.node(node), shell=shell, kind="proxmox", version=version, compress="zstd")
+        pulls = image.variables.proxmox_pull
+        yield Site(
+            pve=pve, node=pve.node(node), shell=shell, kind="proxmox", version=version, compress="zstd", pulls=pulls
+        )  # fmt: skip
 
 
 @contextmanager

@@ -148,6 +148,13 @@ class Variables(BaseModel):
         "backup",
         otherwise="upload where this machine has what the embedded node needs, else backup",
     )
+    proxmox_pull: Truth = declare(
+        "Whether the node pulls versions from the registry itself (Proxmox VE 9.1 and later, repository: oci://...), "
+        "instead of their being sent to it. It takes no login, so the registry must let the node read.",
+        "true or false",
+        True,
+        default=False,
+    )
     proxmox_storage: Annotated[str, Matching(STORAGE, "is not a storage id")] = declare(
         "The storage that holds the base image, and the build guest's disk where temp_disk_size names no other.",
         "a storage id",

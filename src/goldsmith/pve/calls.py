@@ -119,7 +119,7 @@ CALLS = (
         "POST",
         f"{_STORAGE}/oci-registry-pull",
         "Datastore.AllocateTemplate on the storage; Sys.AccessNetwork on the node (since 9.1)",
-        "letting the node pull a version from its registry (library only)",
+        "letting the node pull a version from its registry (`proxmox_pull`)",
     ),
     ApiCall(
         "GET",

@@ -275,9 +275,7 @@ class Storages:
             raise
         return self._get_template(storage, filename)
 
-    def pull_image(
-        self, storage: str, reference: str, name: str, on_line: OnLine | None = None
-    ) -> Volume:  # fmt: skip
+    def pull_image(self, storage: str, reference: str, name: str, on_line: OnLine | None = None) -> Volume:
         """Let the node pull a container image from its registry, and wait for it (Proxmox VE 9.1 and later).
 
         A guest can be made of it like of a template. The node takes a tag, never a digest, and no login but what skopeo

@@ -73,7 +73,7 @@ class Examination:
             publish=tuple(dict.fromkeys(word.rpartition(":")[2] for word in variables.publish)),
             pool=variables.proxmox_pool or "",
             console="console" in (variables.guest_connection, variables.test_connection),
-            downloads=isinstance(self.image.base, Download),
+            downloads=isinstance(self.image.base, Download) or variables.proxmox_pull,
         )
 
     def _choose_dump_storage(self) -> str:

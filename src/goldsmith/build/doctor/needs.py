@@ -44,7 +44,7 @@ class Work:
     console: bool = False
     """Whether guests are entered through their consoles."""
     downloads: bool = False
-    """Whether the node downloads a base image from a URL."""
+    """Whether the node downloads a base image from a URL, or pulls versions from a registry."""
 
 
 GUEST = (
@@ -100,8 +100,8 @@ def _list_all(work: Work, version: PveVersion) -> Iterator[Need]:
         yield Need(f"/sdn/zones/localnetwork/{work.bridge}", ("SDN.Use",), "connecting guests")
     if work.downloads:
         if version >= FIRST_WITH_NETWORK_RIGHT:
-            yield Need(f"/nodes/{work.node}", ("Sys.AccessNetwork",), "downloading the base image")
+            yield Need(f"/nodes/{work.node}", ("Sys.AccessNetwork",), "downloading base images and versions")
         else:
-            yield Need("/", ("Sys.Audit", "Sys.Modify"), "downloading the base image")
+            yield Need("/", ("Sys.Audit", "Sys.Modify"), "downloading base images and versions")
     yield Need(f"/nodes/{work.node}", ("Sys.Audit",), "seeing processors and memory of the node", vital=False)
     yield Need("/", ("Sys.Audit",), "finding the address of another node of the cluster", vital=False)
