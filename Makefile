@@ -46,8 +46,8 @@ $(VENV)/.test-packages: $(VENV)/.packages tests/install-packages.sh
 	@touch $@
 
 check: install ## The fast suite: format, lint, types, import contracts, unit tests (no root)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples images
+	$(BIN)/ruff check src tests benchmarks examples images
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto -q -m "not slow" tests/unit
