@@ -27,11 +27,8 @@ pytestmark = pytest.mark.root
 
 DATA = {"data": [{"path": "/srv/data", "volume": "local:1"}], "backup": {"storage": "local"}}
 POINTS = {
-    "swap": ("back up", "make the new guest", "stop the old guest", "data to the new guest", "start the new guest"),
-    "recreate": (
-        "make a guest that holds the data", "data from the old guest", "destroy the old guest", "make the new guest",
-        "data to the new guest",
-    ),
+    "swap": ("back up", "make the new guest", "stop the old guest", "data to the new guest"),
+    "recreate": ("data from the old guest", "destroy the old guest", "make the new guest"),
 }  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from goldsmith.base.errors import GoldsmithError
-from goldsmith.base.process import run
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.archive import Log
@@ -67,7 +66,7 @@ def _recover_guest(node: Node, vmid: int, log: Log) -> None:
             _UNDO.get(lock, _forget_lock)(node, vmid, config)
         if runtime.is_running():
             # A worker killed while it held the guest still would leave it frozen for ever.
-            run(runtime.command("lxc-unfreeze"), check=False)
+            runtime.thaw()
         elif config_path(node, vmid).exists():
             runtime.clean()
             with suppress(ApiFault):

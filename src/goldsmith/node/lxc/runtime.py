@@ -10,6 +10,7 @@ import hashlib
 import os
 import select
 import shutil
+import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +85,29 @@ class Runtime:
         return [program, "-P", self.lxcpath, "-n", self.vmid, *arguments]
 
     def freeze(self) -> None:
-        """Hold all processes of the guest still.
+        """Hold all processes of the guest still."""
+        run(self.command("lxc-freeze"))
 
-        lxc-freeze writes again and again until the kernel agrees; one that outlived its worker would freeze the guest
-        behind the back of whoever brings it in order. So it ends with the worker.
+    def thaw(self) -> None:
+        """Let the guest's processes go on, whatever a worker that is gone has left.
+
+        lxc-freeze writes again and again until the kernel agrees; one that has outlived its worker would freeze the
+        guest again behind our back. So it is ended first.
         """
-        run(["setpriv", "--pdeathsig", "KILL", *self.command("lxc-freeze")])
+        for pid in self._list_freezing():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        run(self.command("lxc-unfreeze"), check=False)
+
+    def _list_freezing(self) -> list[int]:
+        """Return the processes that freeze this guest just now."""
+        wanted = [str(word).encode() for word in self.command("lxc-freeze")]
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0") == wanted:
+                    found.append(int(folder.name))
+        return found
 
     def is_running(self) -> bool:
         """Tell whether LXC's monitor of this guest lives; asks the kernel, starts no program (as PVE does)."""
