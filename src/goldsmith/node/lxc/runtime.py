@@ -91,12 +91,15 @@ class Runtime:
     def thaw(self) -> None:
         """Let the guest's processes go on, whatever a worker that is gone has left.
 
-        lxc-freeze writes again and again until the kernel agrees; one that has outlived its worker would freeze the
-        guest again behind our back. So it is ended first.
+        A lxc-freeze that has outlived its worker would freeze the guest again behind our back, so it is ended first.
+        LXC then says FREEZING, and its lxc-unfreeze does nothing about anything but FROZEN (lxc 5.0, lxccontainer.c):
+        such a guest is frozen whole before.
         """
         for pid in self._list_freezing():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if run(self.command("lxc-info", "-s", "-H"), check=False).stdout.strip() == "FREEZING":
+            run(self.command("lxc-freeze"), check=False)
         run(self.command("lxc-unfreeze"), check=False)
 
     def _list_freezing(self) -> list[int]:

@@ -70,8 +70,8 @@ def test_the_network_and_the_whole_have_roles_of_their_own() -> None:
 
 def test_a_base_from_a_url_wants_the_network_for_the_node() -> None:
     work = Work(**{**vars(WORK), "downloads": True})
-    assert Need("/nodes/pve1", ("Sys.AccessNetwork", "Sys.Audit"), "downloading base images and versions, seeing processors and "
-                "memory of the node") in list_needs(work, PveVersion(8, 2))  # fmt: skip
+    assert Need("/nodes/pve1", ("Sys.AccessNetwork", "Sys.Audit"), "downloading base images and versions, seeing "
+                "processors and memory of the node") in list_needs(work, PveVersion(8, 2))  # fmt: skip
     older = {need.path: need for need in list_needs(work, PveVersion(8, 1))}
     assert (older["/"].privileges, older["/"].vital) == (("Sys.Audit", "Sys.Modify"), True)
 
