@@ -27,7 +27,17 @@ from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted, plan_server
 from goldsmith.fleet.reconfigure import reconfigure
-from goldsmith.fleet.run import Replaced, Surrounding, Wishes, abort, replace_server, restore_server, resume, roll_back
+from goldsmith.fleet.run import (
+    Replaced,
+    Surrounding,
+    Wishes,
+    abort,
+    choose_restored_version,
+    replace_server,
+    restore_server,
+    resume,
+    roll_back,
+)
 from goldsmith.fleet.specification import list_data_paths
 from goldsmith.pve.attach import AttachShell
 from goldsmith.pve.client import open_pve
@@ -206,7 +216,10 @@ class Lab:
 
     def restore(self, name: str, backup: Volume, *, data_only: bool = False) -> Replaced:
         server, guests = self.server(name), self.guests()
-        return restore_server(server, self.site, guests, backup, self.repository, self.around, data_only=data_only)
+        version = choose_restored_version(server, backup, guests, data_only=data_only)
+        return restore_server(
+            server, self.site, guests, backup, version, self.repository, self.around, data_only=data_only
+        )
 
     def drill(self, name: str) -> Drilled:
         return drill(self.server(name), self.site, self.workshop.state, self.folder, Events(self.told.append))

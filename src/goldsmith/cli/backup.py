@@ -130,11 +130,10 @@ def restore(settings: Settings, server: str, moment: str | None, data_only: bool
         chosen = choose_backup(one, backups, moment)
         if not yes:
             check_consent(render_question(one, site, chosen, data_only=data_only))
-        current = guests.find(one.hostname, Role.CURRENT)
-        version = choose_restored_version(one, chosen, current.labels.version if current else "", data_only=data_only)
+        version = choose_restored_version(one, chosen, guests, data_only=data_only)
         around = make_surrounding(yard, events, Wishes(untested=True), one)
         repository = yard.choose_repository(version)
-        done = restore_server(one, site, guests, chosen, repository, around, data_only=data_only)
+        done = restore_server(one, site, guests, chosen, version, repository, around, data_only=data_only)
     report([done], settings)
 
 

@@ -22,6 +22,7 @@ from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_document, tell
 from goldsmith.cli.plan import explain, render_plan
 from goldsmith.cli.project import state_directory
+from goldsmith.cli.site import open_own
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.expiry import list_expired, remove_expired
@@ -30,7 +31,6 @@ from goldsmith.fleet.marks import Record
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan
 from goldsmith.fleet.reconfigure import reconfigure
 from goldsmith.fleet.run import Replaced, Surrounding, Wishes, begin_record, replace_server
-from goldsmith.pve.client import open_pve
 
 OPTIONS = (
     click.option("--yes", is_flag=True, help="Do not ask."),
@@ -173,8 +173,7 @@ def make_job(one: ServerPlan, chosen: Chosen, yard: Yard, wishes: Wishes) -> Job
     around = make_surrounding(yard, yard.events, wishes, one.server)
 
     def work(events: Events) -> Replaced | None:
-        with open_pve(site.pve.connection) as pve:
-            own = replace(site, pve=pve, node=pve.node(site.node.name))
+        with open_own(site) as own:
             return do_one(one, chosen, own, replace(around, events=events))
 
     return Job(one.server.name, work)

@@ -7,6 +7,8 @@ import re
 from goldsmith.build.facts import Site
 from goldsmith.pve.properties import Mount, parse_mount
 
+RESTORE_TIMEOUT = 4 * 3600.0
+"""Seconds until a whole backup has been restored."""
 LINE = re.compile(r"(?P<key>rootfs|mp\d+): (?P<mount>.*)")
 
 
@@ -15,6 +17,12 @@ def read_archived(site: Site, volid: str) -> dict[str, Mount]:
     lines = site.node.backups.read_config(volid).splitlines()
     found = (LINE.match(line) for line in reversed(lines))  # of several of a key the first counts
     return {line["key"]: parse_mount(line["mount"]) for line in found if line}
+
+
+def find_archived_storage(site: Site, volid: str) -> str:
+    """Return where the root disk of the guest in an archive was: its copy goes there, too."""
+    rootfs = read_archived(site, volid).get("rootfs")
+    return rootfs.volume.partition(":")[0] if rootfs is not None else "local"
 
 
 def list_archived_paths(site: Site, volid: str) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from goldsmith.base.errors import BackupFailed, ChecksFailed, GoldsmithError, NotOurs, ShellFailed
+from goldsmith.base.errors import BackupFailed, ChecksFailed, GoldsmithError, ShellFailed
 from goldsmith.base.events import Events
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import get_tags, open_journal, render_mark
@@ -15,15 +15,13 @@ from goldsmith.build.sweep import sweep_orphans
 from goldsmith.build.traces import remove_guest
 from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
-from goldsmith.definition.image import POOL
 from goldsmith.definition.mounts import BackupPlan, Check
 from goldsmith.fleet.actions.backup import back_up, get_plan
 from goldsmith.fleet.actions.checks import run_check, run_tests
 from goldsmith.fleet.actions.guests import settle
-from goldsmith.fleet.actions.restore import RESTORE_TIMEOUT
 from goldsmith.fleet.actions.shellless import check_shell
-from goldsmith.fleet.archived import read_archived
-from goldsmith.fleet.facts import ServerGuest
+from goldsmith.fleet.archived import RESTORE_TIMEOUT, find_archived_storage
+from goldsmith.fleet.facts import ServerGuest, choose_spare_vmid
 from goldsmith.fleet.marks import Role, describe, find_server
 from goldsmith.fleet.specification import connect
 from goldsmith.fleet.work import Handling
@@ -134,7 +132,7 @@ def _try_out(server: Server, backup: Volume, site: Site, state: Path, inventory:
         open_journal(state, "test", site=site.name, image=server.name) as journal,
         Undo(events, journal) as undo,
     ):
-        vmid = _choose_vmid(site)
+        vmid = choose_spare_vmid(site)
         journal.note_vmid(vmid)
         undo.add(f"guest {vmid} of the drill", lambda: remove_guest(site, vmid, journal.run_id, late=1.0))
         with events.step("restore", reason=backup.volid, index=1, total=3):
@@ -148,24 +146,15 @@ def _try_out(server: Server, backup: Volume, site: Site, state: Path, inventory:
                 check_apart(check, handling, vmid, inventory, journal.directory)
 
 
-def _choose_vmid(site: Site) -> int:
-    taken = {guest.vmid for guest in site.pve.list_guests()}
-    free = next((vmid for vmid in POOL if vmid not in taken), None)
-    if free is None:
-        raise NotOurs(f"no vmid from {POOL.start} to {POOL.stop - 1} is free on {site.node.name}")
-    return free
-
-
 def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str) -> None:
     """Restore a backup, data and all, into a guest of a vmid of its own, which shares nothing with the server."""
     text = f"**{server.name}** is restored here from {volid} to see whether that works; it goes again"
-    rootfs = read_archived(site, volid).get("rootfs")
     spec = ContainerSpec(
         vmid=vmid,
         ostemplate=volid,
         restore=True,
         unique=True,
-        storage=rootfs.volume.partition(":")[0] if rootfs is not None else "local",
+        storage=find_archived_storage(site, volid),
         tags=get_tags("test"),
         description=f"{text}\n{render_mark(run_id)}",
         onboot=False,

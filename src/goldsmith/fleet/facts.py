@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from goldsmith.base.errors import NotOurs
+from goldsmith.build.facts import Site
+from goldsmith.definition.image import POOL
 from goldsmith.fleet.marks import Labels, Role, parse_labels
 from goldsmith.pve.guests import Guest
+
+
+def choose_spare_vmid(site: Site) -> int:
+    """Return a free vmid for a guest that stays only as long as a run.
+
+    :raises NotOurs: none is free.
+    """
+    taken = {guest.vmid for guest in site.pve.list_guests()}
+    free = next((vmid for vmid in POOL if vmid not in taken), None)
+    if free is None:
+        raise NotOurs(f"no vmid from {POOL.start} to {POOL.stop - 1} is free on {site.node.name}")
+    return free
 
 
 @dataclass(frozen=True)

@@ -269,23 +269,24 @@ def roll_back(
 
 
 def restore_server(
-    server: Server, site: Site, guests: Guests, backup: Volume, repository: Repository, around: Surrounding,
-    *, data_only: bool = False,
+    server: Server, site: Site, guests: Guests, backup: Volume, version: str, repository: Repository,
+    around: Surrounding, *, data_only: bool = False,
 ) -> Replaced:  # fmt: skip
     """Bring a server back to what it was when a backup was made. The guest that it is now is kept, with its own data.
 
     One that is not there any more is made from the backup.
 
+    :param version: that it has then, `NAME:TAG` (`choose_restored_version`).
     :param data_only: the data alone: the server goes on with the version that it runs.
     :raises RolledBack: what was restored does not do what it must, and the server is as it was before.
-    :raises FleetError: a guest that goldsmith has not made is in the way, or nothing says which version it is.
+    :raises FleetError: a guest that goldsmith has not made is in the way.
     """
     current = guests.find(server.hostname, Role.CURRENT)
     if current is None and (strangers := guests.list_strangers(server.hostname)):
         what = f"{server.name}: guest {strangers[0].vmid} has its name and was not made by goldsmith"
         raise FleetError(what, hint="rename that, or remove it")
+    image, _, tag = version.rpartition(":")
     now = current.labels.version if current is not None else ""
-    image, _, tag = choose_restored_version(server, backup, now, data_only=data_only).rpartition(":")
     record = Record(
         run="", server=server.name, strategy=RESTORE_DATA if data_only else RESTORE, node=site.node.name, image=image,
         tag=tag, old=current.vmid if current is not None else 0, was=now, backup=backup.volid, by=name_operator(),
@@ -296,13 +297,13 @@ def restore_server(
         return carry_out(work)
 
 
-def choose_restored_version(server: Server, backup: Volume, now: str, *, data_only: bool) -> str:
+def choose_restored_version(server: Server, backup: Volume, guests: Guests, *, data_only: bool) -> str:
     """Return the version that a restored server has: that of the backup, or of the guest that it is now.
 
-    :param now: that of the guest; empty where there is none.
     :raises FleetError: nothing says it.
     """
-    then = find_version(backup.notes)
+    current, then = guests.find(server.hostname, Role.CURRENT), find_version(backup.notes)
+    now = current.labels.version if current is not None else ""
     if not (found := (now or then) if data_only else (then or now)):
         raise FleetError(
             f"{server.name}: nothing says which version it is in {backup.volid}",

@@ -86,17 +86,17 @@ class Memberships:
         found = self.read(vmid, in_ha=held.ha is not None)
         if held.ha is not None and found.ha is None:
             self._door.post("/cluster/ha/resources", {"sid": _sid(vmid), **held.ha})
-        for name, rule in (held.rules or {}).items():
-            if name not in (found.rules or {}):
-                self._join_rule(name, rule, vmid)
+        lacking = {name: rule for name, rule in (held.rules or {}).items() if name not in (found.rules or {})}
+        listed = self._list("/cluster/ha/rules") if lacking else []
+        members = {entry.text("rule"): _split(entry.text("resources")) for entry in listed}
+        for name, rule in lacking.items():
+            self._join_rule(name, rule, members.get(name), vmid)
         for number, job in (held.replication or {}).items():
             if number not in (found.replication or {}):
                 self._door.post("/cluster/replication", {"id": f"{vmid}-{number}", **job})
 
-    def _join_rule(self, name: str, rule: Mapping[str, str], vmid: int) -> None:
-        """Put a container into a rule; one that went with its last member is made again."""
-        listed = self._list("/cluster/ha/rules")
-        present = next((_split(entry.text("resources")) for entry in listed if entry.text("rule") == name), None)
+    def _join_rule(self, name: str, rule: Mapping[str, str], present: list[str] | None, vmid: int) -> None:
+        """Put a container into a rule; one that went with its last member (`present` is None) is made again."""
         others = _split(rule["resources"]) if present is None else present
         resources = ",".join(dict.fromkeys([*others, _sid(vmid)]))
         if present is None:

@@ -13,7 +13,7 @@ from goldsmith.base.errors import BackupFailed, PveError, ShellFailed
 from goldsmith.definition.fleet import Server
 from goldsmith.definition.mounts import BackupPlan, BindMount
 from goldsmith.fleet.actions.shellless import check_shell, restore_once
-from goldsmith.fleet.archived import list_archived_paths, read_archived
+from goldsmith.fleet.archived import list_archived_paths
 from goldsmith.fleet.goals import OLD, BackedUp
 from goldsmith.fleet.marks import Role, describe
 from goldsmith.fleet.work import Handling, Work
@@ -127,9 +127,7 @@ def read_back(work: Handling, backup: Backup, paths: list[str]) -> None:
     :raises BackupFailed: it is damaged, or a path is not in it.
     """
     if not (backup.path and work.site.has_shell):
-        rootfs = read_archived(work.site, backup.volid).get("rootfs")
-        storage = rootfs.volume.partition(":")[0] if rootfs is not None else "local"
-        restore_once(work, backup.volid, storage)
+        restore_once(work, backup.volid)
         return
     members = ["./", *(f".{path}/" for path in paths)]
     try:

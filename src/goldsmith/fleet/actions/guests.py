@@ -190,9 +190,10 @@ def ensure_running(goal: Running, work: Work) -> str:
     :raises GuestUnready: it does not come up.
     """
     vmid = work.get_guest(goal.which)
-    if is_going_down(work, vmid):
+    runs = work.is_running(vmid)
+    if runs and is_going_down(work, vmid):
         ensure_stopped(Stopped(which=goal.which), work)
-    if not work.is_running(vmid):
+    if not runs or not work.is_running(vmid):
         work.site.node.tasks.run(lambda: work.site.node.guests.start(vmid), work.hear("start"))
     net = work.get(vmid).nets.get("net0")
     cut_off = net is not None and bool(net.link_down)
@@ -200,9 +201,7 @@ def ensure_running(goal: Running, work: Work) -> str:
 
 
 def is_going_down(work: Handling, vmid: int) -> bool:
-    """Tell whether a guest still runs, but not for long: a shutdown of it was broken off. Nobody gets into it then."""
-    if not work.is_running(vmid):
-        return False
+    """Tell whether a guest that runs will not for long: a shutdown of it was broken off. Nobody gets into it then."""
     try:
         done = work.shell(vmid).run(["systemctl", "is-system-running"], check=False, timeout=LOOK_TIMEOUT)
     except ProgramTimedOut:

@@ -19,15 +19,13 @@ from goldsmith.fleet.actions.guests import (
     make_holder,
     remove,
 )
-from goldsmith.fleet.archived import read_archived
+from goldsmith.fleet.archived import RESTORE_TIMEOUT, read_archived
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, DataRestored, OldRestored, Parked, Restored
 from goldsmith.fleet.marks import Labels, Role, describe
 from goldsmith.fleet.specification import DEFAULT_DISK, connect, label
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
-
-RESTORE_TIMEOUT = 4 * 3600.0
 
 
 def ensure_parked(_goal: Parked, work: Work) -> str:

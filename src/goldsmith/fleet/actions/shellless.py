@@ -9,16 +9,17 @@ import secrets
 import time
 from collections.abc import Iterator
 
-from goldsmith.base.errors import ApiFailed, BackupFailed, FleetError, GuestUnready, NotOurs, PveError
+from goldsmith.base.errors import ApiFailed, BackupFailed, FleetError, GuestUnready, PveError
 from goldsmith.build.journal import get_tags, render_mark
 from goldsmith.build.traces import remove_guest
 from goldsmith.definition.fleet import Server
-from goldsmith.definition.image import POOL
+from goldsmith.fleet.archived import RESTORE_TIMEOUT, find_archived_storage
+from goldsmith.fleet.facts import choose_spare_vmid
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
 
-UP_TIMEOUT, RESTORE_TIMEOUT = 120.0, 4 * 3600.0
-"""Seconds until a guest has its address, and until a whole backup has been restored."""
+UP_TIMEOUT = 120.0
+"""Seconds until a guest has its address."""
 POLL = 0.1
 NOT_TOLD = 501
 """Status of a Proxmox that does not tell addresses (before 8.1)."""
@@ -74,16 +75,12 @@ def _has_address(work: Handling, vmid: int) -> bool:
         return True
 
 
-def restore_once(work: Handling, volid: str, storage: str) -> None:
+def restore_once(work: Handling, volid: str) -> None:
     """Read a whole backup by restoring it, data and all, into a guest that never runs, and removing that again.
 
-    :param storage: where its disks go, for as long.
     :raises BackupFailed: it cannot be restored.
     """
-    taken = {guest.vmid for guest in work.site.pve.list_guests()}
-    vmid = next((vmid for vmid in POOL if vmid not in taken), None)
-    if vmid is None:
-        raise NotOurs(f"no vmid from {POOL.start} to {POOL.stop - 1} is free on {work.site.node.name}")
+    vmid, storage = choose_spare_vmid(work.site), find_archived_storage(work.site, volid)
     run_id = secrets.token_hex(6)
     if isinstance(work, Work):
         run_id = work.journal.run_id
