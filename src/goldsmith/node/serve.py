@@ -25,6 +25,7 @@ from goldsmith.node.access.store import ROOT
 from goldsmith.node.certificate import ensure_certificate
 from goldsmith.node.client import HOST, announce, withdraw
 from goldsmith.node.context import Node
+from goldsmith.node.kernel import ensure_limits
 from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.recover import recover
 from goldsmith.node.network import ensure_network
@@ -49,6 +50,7 @@ def prepare(node: Node) -> None:
         storage.ensure()
     clear_leftovers(node, store)
     if node.settings.with_guests:
+        ensure_limits()
         ensure_network(node.settings)
         recover(node, busy, _LOG.info)
 
