@@ -1,4 +1,8 @@
-"""How long a replaced server gives no answer: from the last good one of the old guest to the first of the new."""
+"""How long a replaced server gives no answer: from the last good one of the old guest to the first of the new.
+
+It is asked seldom as long as nothing happens, and closely from just before the old guest is cut off until the new one
+is checked: each question costs the server something (sshd starts a process for it), most of all while guests boot.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import urlsplit
 
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.checks import find_port_fault, find_url_fault
+from goldsmith.fleet.goals import ChecksHold, Goal, LinkDown, Stopped
 
-INTERVAL = 0.02
+SELDOM, CLOSELY = 1.0, 0.02
 """Seconds between two questions."""
+PATIENCE = 0.2
+"""Seconds until a connection counts as refused: a lost packet is sent again after one second, which is no answer."""
 SSH = 22
+
+Probe = Callable[[], bool]
 
 
 @dataclass
@@ -22,30 +33,71 @@ class Outage:
 
     asked: int = 0
     longest: float = 0.0
-    """The longest time without an answer between two that came."""
+    """The longest time without an answer between two that came; not where nobody asked."""
     last_good: float | None = field(default=None, repr=False)
+    _is_gap: bool = field(default=False, repr=False)
+    """Whether the time since the last good answer counts: it was looked at closely, or something failed."""
+    _closely: threading.Event = field(default_factory=threading.Event, repr=False)
+    _fresh: threading.Event = field(default_factory=threading.Event, repr=False)
+    _is_checked: bool = field(default=False, repr=False)
 
     def note(self, good: bool, now: float) -> None:
         """Take an answer, or its lack, into account."""
         self.asked += 1
         if not good:
-            return
-        if self.last_good is not None:
-            self.longest = max(self.longest, now - self.last_good)
-        self.last_good = now
+            self._is_gap = True
+        else:
+            if self._is_gap and self.last_good is not None:
+                self.longest = max(self.longest, now - self.last_good)
+            self.last_good, self._is_gap = now, self._closely.is_set()
+        self._fresh.set()
+
+    def expect(self, goal: Goal) -> None:
+        """Look closely from before the server is cut off or stopped until it is checked."""
+        if isinstance(goal, ChecksHold):
+            self._is_checked = True
+            self._closely.clear()
+        elif isinstance(goal, LinkDown | Stopped) and not self._is_checked and not self._closely.is_set():
+            self._fresh.clear()
+            self._closely.set()
+            self._fresh.wait(PATIENCE if self.asked else 0)  # the last good answer is to be a fresh one
+
+    def watch(self, probe: Probe, done: threading.Event) -> None:
+        """Ask again and again. Whatever gives no answer is asked often: that costs nobody anything."""
+        while not done.is_set():
+            good = probe()
+            self.note(good, time.monotonic())
+            if self._closely.is_set() or not good:
+                done.wait(CLOSELY)
+            else:
+                self._closely.wait(SELDOM)
+
+    def end(self, done: threading.Event) -> None:
+        """Have `watch` return."""
+        done.set()
+        self._closely.set()
 
 
-def find_probe(server: Server) -> Callable[[], bool] | None:
+def find_probe(server: Server) -> Probe | None:
     """Return what asks a server whether it answers: its first port or URL that is checked, else its ssh."""
     for check in server.variables.checks:
         if check.url:
-            url = check.url
-            return lambda: find_url_fault(url) is None
+            return partial(_answers_url, check.url)
     fixed = server.variables.fixed_address
     if fixed is None:
         return None
     port = next((check.port for check in server.variables.checks if check.port), SSH)
-    return lambda: find_port_fault(str(fixed.ip), port) is None
+    return partial(_answers, str(fixed.ip), port)
+
+
+def _answers(host: str, port: int) -> bool:
+    return find_port_fault(host, port, timeout=PATIENCE) is None
+
+
+def _answers_url(url: str) -> bool:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return _answers(parts.hostname or "", port) and find_url_fault(url) is None
 
 
 @contextmanager
@@ -55,15 +107,10 @@ def watch_outage(server: Server) -> Iterator[Outage]:
     if probe is None:
         yield outage
         return
-
-    def ask(probe: Callable[[], bool]) -> None:
-        while not done.wait(INTERVAL):
-            outage.note(probe(), time.monotonic())
-
-    thread = threading.Thread(target=ask, args=(probe,), name=f"outage-{server.name}", daemon=True)
+    thread = threading.Thread(target=outage.watch, args=(probe, done), name=f"outage-{server.name}", daemon=True)
     thread.start()
     try:
         yield outage
     finally:
-        done.set()
+        outage.end(done)
         thread.join(1.0)

@@ -157,10 +157,15 @@ ACTIONS: Mapping[type[Goal], Callable[[Any, Work], str]] = {
 """How each goal is reached."""
 
 
-def reach(goals: Iterable[Goal], work: Work) -> None:
-    """Reach goals one after another; those that are reached already are passed over."""
+def reach(goals: Iterable[Goal], work: Work, expect: Callable[[Goal], None] | None = None) -> None:
+    """Reach goals one after another; those that are reached already are passed over.
+
+    :param expect: called before each.
+    """
     listed = list(goals)
     for number, goal in enumerate(listed, start=1):
+        if expect is not None:
+            expect(goal)
         with work.events.step(goal.title, reason=goal.reason, index=number, total=len(listed)) as outcome:
             outcome.result = ACTIONS[type(goal)](goal, work)
 
@@ -355,7 +360,7 @@ def carry_out(work: Work) -> Replaced:
     """Reach the goals of a replacement; where one cannot be reached, undo all of it."""
     with watch_outage(work.server) as outage:
         try:
-            reach(list_goals(work.record, work.server), work)
+            reach(list_goals(work.record, work.server), work, outage.expect)
         except GoldsmithError as error:
             undo_after(error, work)
             if isinstance(error, Interrupted) or not work.record.new:

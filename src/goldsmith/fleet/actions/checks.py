@@ -149,10 +149,10 @@ def find_address(work: Handling, vmid: int) -> str:
     raise ChecksFailed(f"{work.server.name} has no address", hint="set address in the inventory")
 
 
-def find_port_fault(host: str, port: int) -> str | None:
-    """Connect to a port; return why that cannot be done."""
+def find_port_fault(host: str, port: int, *, timeout: float = ANSWER_TIMEOUT) -> str | None:
+    """Connect to a port within some seconds; return why that cannot be done."""
     try:
-        socket.create_connection((host, port), ANSWER_TIMEOUT).close()
+        socket.create_connection((host, port), timeout).close()
     except OSError as error:
         return f"{host} port {port}: {error.strerror or error}"
     return None
