@@ -18,10 +18,13 @@ pytestmark = pytest.mark.root
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BtrfsStorage]:
-    folder = tmp_path_factory.mktemp("btrfs")
-    storage = BtrfsStorage("local", folder / "storage", image=folder / "disks.btrfs", image_size=2 << 30)
+@pytest.fixture(scope="module", params=["simple", "full"])
+def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BtrfsStorage]:
+    """With simple quotas, and with full ones, as older kernels have them and nodes that were made before."""
+    folder, simple = tmp_path_factory.mktemp("btrfs"), request.param == "simple"
+    storage = BtrfsStorage(
+        "local", folder / "storage", image=folder / "disks.btrfs", image_size=2 << 30, simple_quota=simple
+    )
     storage.ensure()
     yield storage
     storage.close()
@@ -214,12 +217,56 @@ def test_limits_hold_again_after_the_kernel_lost_count(local: BtrfsStorage, disk
     state = quota_state(local.root)
     assert not ioctls.has_lost_count(state)
     make_inconsistent(local.root)
-    assert ioctls.has_lost_count(state)
+    assert ioctls.has_lost_count(state) == (mode(local.root) == "qgroup")  # simple ones never do
     other = local.allocate(101, 100 * MIB)
     assert not ioctls.has_lost_count(state)
     for volume, size in ((disk, 400), (other, 200)):
         with pytest.raises(OSError, match="quota"):
             fill(local.path(volume) / "big", size * MIB)
+
+
+def test_what_a_disk_began_with_is_counted_from_copy_to_copy(local: BtrfsStorage, disk: VolumeId) -> None:
+    fill(local.path(disk) / "first", 60 * MIB)
+    local.snapshot(disk, "one")
+    fill(local.path(disk) / "second", 60 * MIB)
+    local.rollback(disk, "one")
+    os.sync()
+    assert 60 * MIB <= local.used(disk) < 80 * MIB
+    fill(local.path(disk) / "third", 60 * MIB)
+    clone = local.clone(disk, 101)
+    again = local.clone(clone, 102)
+    assert 120 * MIB <= local.used(again) < 140 * MIB
+    with pytest.raises(OSError, match="quota"):
+        fill(local.path(again) / "fourth", 200 * MIB)
+    assert local.size(again) == 256 * MIB
+    fill(local.path(disk) / "fourth", 120 * MIB)  # what others write counts for them alone
+
+
+def test_a_disk_smaller_than_what_it_begins_with_is_full(local: BtrfsStorage) -> None:
+    tree = local.make_tree("large")
+    fill(tree / "file", 40 * MIB)
+    volume = local.allocate_from(100, 20 * MIB, local.seal_tree("large"))
+    assert local.size(volume) == 20 * MIB
+    with pytest.raises(OSError, match="quota"):
+        fill(local.path(volume) / "more", 10 * MIB)
+    local.resize(volume, 80 * MIB)
+    fill(local.path(volume) / "more", 10 * MIB)
+    local.free(volume)
+    local.drop_tree("large")
+
+
+def test_a_kernel_without_simple_quotas_gets_full_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ioctls, "_QUOTA_ENABLE_SIMPLE", 99)  # as the number is to Linux before 6.7: EINVAL
+    storage = BtrfsStorage("local", tmp_path / "storage", image=tmp_path / "disks.btrfs", image_size=1 << 30)
+    storage.ensure()
+    try:
+        assert mode(storage.root) == "qgroup"
+    finally:
+        storage.close()
+
+
+def mode(root: Path) -> str:
+    return (quota_state(root) / "mode").read_text().strip()
 
 
 def quota_state(root: Path) -> Path:

@@ -6,6 +6,7 @@ Structures and numbers: Linux uapi, linux/btrfs.h and linux/btrfs_tree.h. All ne
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -22,10 +23,14 @@ _MAGIC = 0x94
 _WRITE, _READ = 1, 2
 _NAME_LIMIT = 255
 _READ_ONLY = 1 << 1
-_QUOTA_ENABLE = 1
+_QUOTA_ENABLE, _QUOTA_ENABLE_SIMPLE = 1, 4
 _QUOTA_TREE = 8
 _INFO_ITEM, _LIMIT_ITEM = 242, 244
-_LIMIT_REFERENCED = 1 << 0
+_LIMIT_REFERENCED, _NOTE_BASE, _NOTE_SIZE = 1 << 0, 1 << 2, 1 << 3
+"""Of a quota group's limits the kernel keeps two that it never looks at (BTRFS_QGROUP_LIMIT_RSV_RFER, _RSV_EXCL): there
+we note what a subvolume began with, and the size that was asked for."""
+_LEAST_LIMIT = 1 << 20
+"""Bytes that a subvolume may write whose size is less than what it began with: its guest at least starts."""
 SUBVOLUME_INODE = 256
 """The inode number of every subvolume's top directory, and of nothing else (BTRFS_FIRST_FREE_OBJECTID)."""
 
@@ -77,10 +82,15 @@ def create_subvolume(path: Path) -> None:
 
 
 def create_snapshot(source: Path, path: Path, *, read_only: bool = False) -> None:
-    """Make a copy on write of a subvolume. Its present content is written out first, so it survives a power cut."""
+    """Make a copy on write of a subvolume. Its present content is written out first, so it survives a power cut.
+
+    Where only a subvolume's own writes are counted, what it begins with is noted down, to be counted with them.
+    """
     with _open_directory(source) as origin, _open_directory(path.parent) as parent:
         flags = _READ_ONLY if read_only else 0
         _call(parent, _SNAP_CREATE, struct.pack("=qQQ32x4040s", origin, 0, flags, _encode_name(path)))
+        if _counts_simply(_quota_state(parent)):
+            _set_limit(path, size=0, base=get_quota(source).referenced)
 
 
 def destroy_subvolume(path: Path) -> None:
@@ -130,20 +140,40 @@ def write_out(path: Path) -> None:
             raise OSError(number, os.strerror(number), str(path))
 
 
-def ensure_quota(path: Path) -> None:
+def ensure_quota(path: Path, *, simple: bool = True) -> None:
     """Switch quota groups on for a file system, and have them counted anew where the kernel has lost count. Idempotent.
 
-    Linux gives up counting when a subvolume is removed while numbers are not what they should be; limits do not hold
-    any more then. Switching on what is on already starts such a count, so it must not be done.
+    Simple ones where the kernel has them (Linux 6.7): only what a subvolume itself has written is counted, and no block
+    is ever traced to all that share it. Else, and where they are on already, the kernel gives up counting when a
+    subvolume is removed while numbers are not what they should be; limits do not hold any more then. Switching on what
+    is on already starts such a count, so it must not be done.
     """
     with _open_directory(path) as fd:
         state = _quota_state(fd)
         if not (state / "enabled").exists():
-            fcntl.ioctl(fd, _QUOTA_CTL, bytearray(struct.pack("=QQ", _QUOTA_ENABLE, 0)), True)
+            _enable_quota(fd, simple=simple)
         elif has_lost_count(state):
             with suppress(OSError):  # one is going on already
                 _call(fd, _QUOTA_RESCAN, bytes(64))
             fcntl.ioctl(fd, _QUOTA_RESCAN_WAIT)
+
+
+def _enable_quota(fd: int, *, simple: bool) -> None:
+    for command in (_QUOTA_ENABLE_SIMPLE, _QUOTA_ENABLE) if simple else (_QUOTA_ENABLE,):
+        try:
+            fcntl.ioctl(fd, _QUOTA_CTL, bytearray(struct.pack("=QQ", command, 0)), True)
+        except OSError as error:
+            if command == _QUOTA_ENABLE or error.errno != errno.EINVAL:
+                raise
+        else:
+            return
+
+
+def _counts_simply(state: Path) -> bool:
+    """Tell whether a subvolume's group counts its own writes alone, not what it shares (Linux 6.7)."""
+    with suppress(FileNotFoundError):
+        return (state / "mode").read_text().strip() == "squota"
+    return False
 
 
 def _quota_state(fd: int) -> Path:
@@ -162,18 +192,29 @@ def has_lost_count(state: Path) -> bool:
 
 def limit_subvolume(path: Path, size: int) -> None:
     """Set how many bytes a subvolume may refer to; 0 takes the limit away. More is EDQUOT for whoever writes."""
+    _set_limit(path, size=size, base=get_quota(path).base)
+
+
+def _set_limit(path: Path, *, size: int, base: int) -> None:
     unlimited = (1 << 64) - 1  # the kernel's own sign for "clear" (CLEAR_VALUE)
-    with _open_directory(path) as fd:
-        limit = struct.pack("=QQQQQQ", get_subvolume_id(path), _LIMIT_REFERENCED, size or unlimited, 0, 0, 0)
-        fcntl.ioctl(fd, _QGROUP_LIMIT, limit)
+    own = max(size - base, _LEAST_LIMIT) if size else unlimited
+    flags = _LIMIT_REFERENCED | _NOTE_BASE | _NOTE_SIZE
+    limit = struct.pack("=QQQQQQ", get_subvolume_id(path), flags, own, 0, base, size)
+    with _open_directory(path.parent) as parent:  # a full subvolume has no room for a change, not even of its limit
+        fcntl.ioctl(parent, _QGROUP_LIMIT, limit)
 
 
 @dataclass(frozen=True)
 class Quota:
-    """A subvolume's quota group in bytes: what it refers to, and its limit (0: none)."""
+    """A subvolume's quota group in bytes: what it refers to, and its limit (0: none).
+
+    Where only its own writes are counted, `base` is what it began with, and `referenced` is at most too much: what it
+    has replaced or deleted of that is still in it.
+    """
 
     referenced: int
     limit: int
+    base: int = 0
 
 
 def get_quota(path: Path) -> Quota:
@@ -183,8 +224,11 @@ def get_quota(path: Path) -> Quota:
         info = _find_item(fd, _INFO_ITEM, identifier)
         limit = _find_item(fd, _LIMIT_ITEM, identifier)
     referenced = struct.unpack_from("<QQ", info)[1] if info else 0
-    flags, maximum = struct.unpack_from("<QQ", limit) if limit else (0, 0)
-    return Quota(referenced, maximum if flags & _LIMIT_REFERENCED else 0)
+    flags, maximum, _, base, size = struct.unpack_from("<QQQQQ", limit) if limit else (0, 0, 0, 0, 0)
+    base = base if flags & _NOTE_BASE else 0
+    if not flags & _NOTE_SIZE:
+        size = maximum if flags & _LIMIT_REFERENCED else 0
+    return Quota(base + referenced, size, base)
 
 
 def _find_item(fd: int, kind: int, offset: int) -> bytes:
