@@ -88,14 +88,20 @@ def test_a_dump_is_found_and_holds_the_config(target: Target) -> None:
     vmid = target.create(target.vmids[0])
     lines: list[str] = []
     storage = target.node.storage.list_storages("backup")[0].name
-    backup = target.node.backups.create(vmid, storage=storage, notes="of the contract suite", on_line=lines.append)
+    notes = "**goldsmith**, of the contract suite\n\nwith a \\ and more"
+    backup = target.node.backups.create(vmid, storage=storage, notes=notes, on_line=lines.append)
     try:
         assert backup.size > 0
         assert any("creating vzdump archive" in line for line in lines)
         assert f"hostname: contract-{vmid}" in target.node.backups.read_config(backup.volid)
         volume = target.node.storage.find_volume(backup.volid)
         assert volume is not None
-        assert volume.notes == "of the contract suite"
+        assert volume.notes == notes
+        (listed,) = [one for one in target.node.storage.list_content(storage, "backup") if one.volid == backup.volid]
+        assert listed.notes == "**goldsmith**, of the contract suite", "a list has the first line alone"
+        assert volume in target.node.storage.read_backups(storage)
+        target.node.storage.set_volume(backup.volid, {"notes": "somebody's\nown"})
+        assert [one.notes for one in target.node.storage.read_backups(storage)] == ["somebody's"], "not asked for"
     finally:
         target.node.storage.delete_volume(backup.volid)
     assert target.node.storage.find_volume(backup.volid) is None

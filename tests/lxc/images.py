@@ -104,7 +104,7 @@ class Workshop:
     def find_leftovers(self) -> list[str]:
         """Everything that a build may have left behind on the node or this machine."""
         guests = [f"guest {guest.vmid}" for guest in self.site.pve.list_guests() if "goldsmith-build" in guest.tags]
-        volumes = self.site.node.storage.list_content("local", "backup")
+        volumes = self.site.node.storage.read_backups("local")
         dumps = [volume.volid for volume in volumes if MARK in volume.notes]
         builds = self.state / "runs"
         journals = [str(path) for path in builds.iterdir()] if builds.is_dir() else []

@@ -140,7 +140,9 @@ def test_a_whole_dump_is_no_archive_before_it_says_so(workshop: LayeredWorkshop)
     before, site = list_archives(workshop.site), workshop.site
     spec = ContainerSpec(vmid=980, ostemplate=before[0].volid, restore=True, rootfs=Mount("plain:4"))
     site.node.tasks.wait(site.node.guests.create_container(spec))
-    dump = site.node.backups.create(980, storage="local", notes=f"golden\n{render_mark('0123456789ab')}")
+    dump = site.node.backups.create(
+        980, storage="local", notes=f"**goldsmith** makes golden\n\n{render_mark('0123456789ab')}"
+    )
     site.node.tasks.wait(site.node.guests.destroy(980))
     assert list_archives(site) == before
     folder = workshop.state / "runs" / "0123456789ab"

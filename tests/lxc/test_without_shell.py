@@ -8,22 +8,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
-from goldsmith.artifacts.export import digest_template, measure_template
+from goldsmith.artifacts.export import digest_template, measure_template, write_template
+from goldsmith.artifacts.tree import read_tree
 from goldsmith.base.digest import digest_file
-from goldsmith.base.errors import FleetError, PveError, ShellMissing, TaskFailed
+from goldsmith.base.errors import ConsoleFailed, FilesElsewhere, FleetError, PveError, ShellMissing, TaskFailed
 from goldsmith.base.events import Event, Events, Transfer
 from goldsmith.build.carry import name_template, open_cargo, upload
 from goldsmith.build.delivery import Delivery, choose_delivery, make_local
 from goldsmith.build.doctor.examine import examine
 from goldsmith.build.facts import Site
-from goldsmith.build.kept import parse_kept
+from goldsmith.build.kept import find_backup, get_backup, remove_backup
 from goldsmith.build.publish.places import Place
 from goldsmith.build.publish.plan import plan_publish
 from goldsmith.build.publish.run import run_publish
-from goldsmith.build.run import Built, KeptBackup, prepare_build, prepare_stages, run_build, run_kept_build
+from goldsmith.build.run import Built, prepare_build, prepare_stages, run_build
 from goldsmith.build.steps import KeepBackup, UploadTemplate
 from goldsmith.build.trial.run import Subject, run_trials
 from goldsmith.cli.site import open_own
@@ -85,14 +87,14 @@ class Yard:
             plan, site=site, events=self.events, state=workshop.state, log=workshop.log, target=self.proxmox
         )
 
-    def build_there(self, image: Image, site: Site) -> KeptBackup:
+    def build_there(self, text: str, site: Site) -> Built:
         """Build on the Proxmox, and leave a backup there."""
-        workshop = self.workshop
+        workshop, image = self.workshop, self.write(text, "backup")
         stages = prepare_stages(image, self.events)
         plan = prepare_build(image, site, stages, state=workshop.state, events=self.events, delivery=choose(image))
         (step,) = [step for step in plan.steps if isinstance(step, KeepBackup)]
-        assert plan.kept is not None or "no version in the repository" in step.reason
-        return run_kept_build(plan, site=site, events=self.events, state=workshop.state, log=workshop.log)
+        assert "the version in the repository has no files" in step.reason
+        return run_build(plan, site=site, events=self.events, state=workshop.state, log=workshop.log)
 
     def list_templates(self, storage: str = "plain") -> dict[str, int]:
         return {one.name: one.size for one in self.proxmox.node.storage.list_content(storage, "vztmpl")}
@@ -267,29 +269,88 @@ def test_servers_are_made_and_replaced_there(yard: Yard, built: Built) -> None:
         with_network.clear()
 
 
-def test_an_image_may_stay_there_as_a_protected_backup(yard: Yard, node: RunningNode, make_guest: Guests) -> None:
+@pytest.fixture(scope="module")
+def kept(yard: Yard) -> Iterator[Built]:
+    """A version that is a backup on a Proxmox whose console lets a token in."""
+    kept = yard.build_there("kept", open_minded(yard))
+    yield kept
+    remove_backup(kept.version, open_minded(yard))
+    assert find_backup(kept.version, open_minded(yard)) is None
+
+
+def open_minded(yard: Yard) -> Site:
+    """Without a shell; its consoles let tokens in, as since 9.1."""
+    return replace(hide_shell(yard.workshop.site), kind="embedded")
+
+
+def test_an_image_may_stay_there_as_a_protected_backup(
+    yard: Yard, kept: Built, node: RunningNode, make_guest: Guests
+) -> None:
     """It carries what it is in its notes; guests of it are made with `restore`, and have ids and keys of their own."""
-    site = hide_shell(yard.workshop.site)
-    kept = yard.build_there(yard.write("kept", "backup"), site)
-    volume = site.node.storage.find_volume(kept.backup.volid)
-    assert volume is not None
+    site, version, repository = open_minded(yard), kept.version, Trials(yard.workshop).repository
+    volume = get_backup(version, site)
+    assert volume.protected
+    assert (kept.template, version.backup, version.size) == (volume.volid, volume.volid, volume.size)
+    assert volume.notes.splitlines()[0].startswith(f"{version}: a golden image of goldsmith, built upon debian-12")
+    assert yard.workshop.find_leftovers() == []
+    assert "openssh-server" in {package.name for package in repository.read_record(version).packages}
+    again = yard.build_there("kept", site)
+    assert (again.version, again.template, again.is_new) == (version, kept.template, False), "nothing has changed"
+    guest = Guest(node, make_guest.claim())
+    spec = ContainerSpec(vmid=guest.vmid, ostemplate=volume.volid, restore=True, unique=True, rootfs=Mount("local:4"))
+    site.node.tasks.wait(site.node.guests.create_container(spec))
+    assert not (guest.rootfs() / "etc/ssh/ssh_host_ed25519_key").exists(), "it makes its own keys"
+    guest.start().wait_booted()
+    assert guest.sh("cat /etc/golden") == "kept"
+    assert len(guest.sh("cat /etc/machine-id")) == 32
+
+
+def test_what_wants_its_files_is_refused(yard: Yard, kept: Built, tmp_path: Path) -> None:
+    version, repository = kept.version, Trials(yard.workshop).repository
+    for use in (
+        lambda: read_tree(repository, version),
+        lambda: write_template(repository, version, tmp_path / "template.tar.zst"),
+        lambda: digest_template(repository, version),
+    ):
+        with pytest.raises(FilesElsewhere, match=f"{version} is the backup local:backup/vzdump-lxc-"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_is_tested_there_through_the_console(yard: Yard, kept: Built) -> None:
+    trials, site = Trials(yard.workshop), open_minded(yard)
+    image = yard.write("kept", "backup")
+    with pytest.raises(ConsoleFailed, match="cannot be entered"):  # a token, before 9.1
+        list(run_trials([Subject(image, kept.version, trials.repository, hide_shell(site))], trials.around()))
+    (tested,) = run_trials([Subject(image, kept.version, trials.repository, site)], trials.around())
+    failed = [one for one in list_failed(tested.verdict) if "time-to-ready" not in str(one)]  # a console is slower
+    assert failed == []
+    assert [one for one in tested.verdict.outcomes if isinstance(one, Outcome) and one.state == "error"] == []
+    assert {guest.vmid for guest in site.node.guests.list_guests()} == set()
+
+
+def test_servers_are_made_of_it_and_replaced_by_it(yard: Yard, built: Built, kept: Built) -> None:
+    site = open_minded(yard)
+    lab = Lab(replace(yard.workshop, site=site), yard.workshop.project / "inventory")
+    inside = Lab(yard.workshop, lab.folder)
+    lab.hosts["db1"] = {
+        "image": "golden", "address": inside.address(8), "template_storage": "plain", "checks": [{"port": 22}],
+        "data": [{"path": "/srv/data", "volume": "local:1"}], "backup": {"storage": "local", "keep": {"last": 2}},
+        "memory": 256,
+    }  # fmt: skip
+    inside.hosts = lab.hosts
     try:
-        assert volume.protected
-        image = parse_kept(volume)
-        assert image is not None
-        assert (image.reference, image.name) == (kept.reference, "golden")
-        assert yard.workshop.find_leftovers() == []
-        again = yard.build_there(yard.write("kept", "backup"), site)
-        assert (again.reference, again.backup.volid) == (kept.reference, kept.backup.volid), "nothing has changed"
-        guest = Guest(node, make_guest.claim())
-        spec = ContainerSpec(
-            vmid=guest.vmid, ostemplate=volume.volid, restore=True, unique=True, rootfs=Mount("local:4")
-        )
-        site.node.tasks.wait(site.node.guests.create_container(spec))
-        assert not (guest.rootfs() / "etc/ssh/ssh_host_ed25519_key").exists(), "it makes its own keys"
-        guest.start().wait_booted()
-        assert guest.sh("cat /etc/golden") == "kept"
-        assert len(guest.sh("cat /etc/machine-id")) == 32
+        first = lab.deploy("db1", built.version)
+        inside.run("db1", "echo precious > /srv/data/word")
+        second = lab.deploy("db1", kept.version)
+        assert inside.run("db1", "cat /etc/golden /srv/data/word") == "kept\nprecious"
+        config = site.node.guests.get_config(second.vmid)
+        assert "cmode" not in config.raw
+        assert (config.hostname, config.memory, config.unprivileged) == ("db1", 256, True)
+        assert lab.plan("db1", kept.version).action == "nothing"
+        assert lab.list_guests() == {first.vmid: "goldsmith-previous", second.vmid: "goldsmith-server running"}
+        lost = replace(kept.version, backup="local:backup/vzdump-lxc-100-2020_01_01-00_00_00.tar.zst")
+        with pytest.raises(PveError, match=r"is the backup local:backup/vzdump-lxc-100-2020.* and pve has none that"):
+            get_backup(lost, site)
     finally:
-        site.node.storage.set_volume(volume.volid, {"protected": False})
-        site.node.storage.delete_volume(volume.volid)
+        lab.clear()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from goldsmith.artifacts.copying import copy_layers
 from goldsmith.artifacts.layout import Layout
-from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.artifacts.repository import Repository, Version, check_has_files
 from goldsmith.artifacts.store import BlobReader
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import VersionExists
@@ -72,7 +72,11 @@ def measure_template(version: Version) -> int:
 
 @contextmanager
 def open_template(repository: Repository, version: Version) -> Iterator[TemplateStream]:
-    """Read a version as a template while the block runs."""
+    """Read a version as a template while the block runs.
+
+    :raises FilesElsewhere: nobody can; it is a backup on its node.
+    """
+    check_has_files(version)
     with ExitStack() as stack:
         yield TemplateStream(repository, version, stack)
 
@@ -96,7 +100,9 @@ def write_template(
 
     :raises VersionExists: there is a file of that name.
     :raises RepositoryDamaged: a layer is damaged; no file is left.
+    :raises FilesElsewhere: nobody can read it; it is a backup on its node.
     """
+    check_has_files(version)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     with ExitStack() as stack:
         stack.callback(temporary.unlink, missing_ok=True)

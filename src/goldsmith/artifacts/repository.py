@@ -36,7 +36,14 @@ from goldsmith.artifacts.record import MEDIA_TYPE as RECORD_TYPE
 from goldsmith.artifacts.record import BuildRecord, parse_record, parse_time, render_record, render_time
 from goldsmith.artifacts.store import CREATED, SCHEME, BlobReader, Names, Store, StoreWriter
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionExists, VersionNotFound
+from goldsmith.base.errors import (
+    FilesElsewhere,
+    RepositoryDamaged,
+    RepositoryError,
+    UsageError,
+    VersionExists,
+    VersionNotFound,
+)
 from goldsmith.base.events import OnBytes
 
 if TYPE_CHECKING:
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
 VERSION = "org.opencontainers.image.version"
+BACKUP, BACKUP_SIZE = "vnd.goldsmith.backup.volume", "vnd.goldsmith.backup.size"
 NAME = re.compile(r"[A-Za-z0-9]+(?:[-._][A-Za-z0-9]+)*")
 _ATTEMPTS = 4
 """Numbers that are tried for a version in a registry."""
@@ -54,7 +62,7 @@ TAG = re.compile(r"(?P<day>\d{8})\.(?P<number>[1-9]\d*)")
 
 @dataclass(frozen=True)
 class Version:
-    """One built image. `size` is that of its packed layers in bytes, `created` in UTC."""
+    """One built image. `size` is that of its packed layers, or of the backup that it is, in bytes; `created` in UTC."""
 
     name: str
     tag: str
@@ -67,6 +75,8 @@ class Version:
     """Of what it was built on; that of a version's manifest where it was built on one."""
     base_name: str = ""
     """What it was built on: the name of a version, of a file, of a volume."""
+    backup: str = ""
+    """The volume on its node that it is, where none of its files are in the repository."""
 
     @property
     def day(self) -> str:
@@ -118,6 +128,22 @@ class NewVersion:
     labels: Mapping[str, str] = field(default_factory=dict)
     day: date | None = None
     """The day in its name; that of `record.finished` in UTC by default."""
+    backup: str = ""
+    """The volume on its node that it is, where it has no layers."""
+    backup_size: int = 0
+    """Of that volume, in bytes."""
+
+
+def check_has_files(version: Version) -> None:
+    """Refuse a version whose files nobody can read.
+
+    :raises FilesElsewhere: it is a backup on its node.
+    """
+    if version.backup:
+        raise FilesElsewhere(
+            f"{version} is the backup {version.backup} on its node: its files are not in the repository",
+            hint="guests are made from it there; to have its files, build it with without_shell: upload, or by a shell",
+        )
 
 
 def check_name(name: str) -> str:
@@ -199,6 +225,8 @@ def _make_manifest(new: NewVersion, tag: str, config: Descriptor) -> Manifest:
         BASE_NAME: record.base_name,
         BASE_DIGEST: record.base_digest,
         "org.opencontainers.image.revision": record.git.commit if record.git else "",
+        BACKUP: new.backup,
+        BACKUP_SIZE: str(new.backup_size) if new.backup else "",
     }
     given = {key: text for key, text in annotations.items() if text}
     return Manifest(config, tuple(layer.descriptor for layer in new.layers), given)
@@ -433,8 +461,8 @@ def _next_number(names: Names, name: str, day: str) -> int:
 
 def _make_version(name: str, tag: str, digest: Digest, manifest: Manifest) -> Version:
     manifest = manifest.at_home(name)
+    notes, size = manifest.annotations, sum(layer.size for layer in manifest.layers)
     return Version(
-        name, tag, digest, parse_time(manifest.annotations.get(CREATED, "")),
-        sum(layer.size for layer in manifest.layers), manifest.layers, manifest.config,
-        manifest.annotations.get(BASE_DIGEST, ""), manifest.annotations.get(BASE_NAME, ""),
+        name, tag, digest, parse_time(notes.get(CREATED, "")), size + int(notes.get(BACKUP_SIZE, "0")), manifest.layers,
+        manifest.config, notes.get(BASE_DIGEST, ""), notes.get(BASE_NAME, ""), notes.get(BACKUP, ""),
     )  # fmt: skip

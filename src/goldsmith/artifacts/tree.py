@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 from goldsmith.artifacts.archive import Source
 from goldsmith.artifacts.compression import Readable, open_archive
 from goldsmith.artifacts.manifest import Descriptor
-from goldsmith.artifacts.repository import Repository, Version
+from goldsmith.artifacts.repository import Repository, Version, check_has_files
 from goldsmith.artifacts.tarheaders import BLOCK, HeaderReader, TarEntry
 from goldsmith.base.digest import Digest
 from goldsmith.base.events import OnBytes
@@ -65,6 +65,7 @@ def read_tree(repository: Repository, version: Version, on_bytes: OnBytes | None
     """Read what is in a version.
 
     :raises RepositoryDamaged: a layer is not what its digest promises; nothing of it is given out.
+    :raises FilesElsewhere: it is a backup on its node.
     """
     (tree,) = read_trees(repository, [version], on_bytes)
     return tree
@@ -74,11 +75,13 @@ def read_trees(repository: Repository, versions: Iterable[Version], on_bytes: On
     """Read what is in some versions; a layer that several have is read once.
 
     :param on_bytes: called with the packed bytes read so far.
+    :raises FilesElsewhere: one is a backup on its node.
     """
     layers: dict[Digest, Tree] = {}
     done = 0
     trees = []
     for version in versions:
+        check_has_files(version)
         for layer in version.layers:
             if layer.digest not in layers:
                 layers[layer.digest] = _read_layer(repository, layer)

@@ -256,6 +256,10 @@ class VersionExists(RepositoryError):
     """A version of that name is there already. Versions are immutable."""
 
 
+class FilesElsewhere(RepositoryError):
+    """A version's files are not in the repository: it is a backup on its node, where there was no shell to read it."""
+
+
 class RepositoryDamaged(RepositoryError):
     """A blob is missing, or its content does not have the digest that it is named by."""
 

@@ -75,8 +75,6 @@ class Build:
     dump: Backup = field(init=False)
     remove_dump: Callable[[], None] = field(init=False)
     version: Version = field(init=False)
-    reference: str = ""
-    """What a backup that stays is called, where there is no version."""
     template: PurePosixPath | Volid = field(init=False)
     """Where it is: a path on the node, or a volume of a node without a shell."""
 

@@ -16,7 +16,7 @@ from goldsmith.definition.values import DiskSize
 LOCAL = "local"
 """The embedded node's storage for everything."""
 NO_SHELL = "proxmox_shell is none"
-NO_VERSION = "no version in the repository then, and so no diff, no tests and no deploy of it"
+NO_FILES = "the version in the repository has no files then, so no diff of files, no drift, and nothing to publish"
 
 
 class Way(StrEnum):
@@ -57,7 +57,7 @@ def _explain(way: Way, named: str | None, lacking: Sequence[str]) -> str:
         why = "without_shell says so" if named else "this machine has what the embedded node needs"
         return f"built here, as {why}, and sent through the API"
     why = "without_shell says so" if named else f"this machine lacks what the embedded node needs: {lacking[0]}"
-    return f"{why}; {NO_VERSION}"
+    return f"{why}; {NO_FILES}"
 
 
 def make_local(image: Image) -> Image:

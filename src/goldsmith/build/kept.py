@@ -1,74 +1,66 @@
-"""Images that stay on their node as protected backups, where there is no shell to read them: what their notes say.
+"""Versions that are protected backups on their node, where there is no shell to read them: what their notes say.
 
-    NAME:DAY-TIME: a golden image, built upon BASE.
+    NAME:DAY.N: a golden image of goldsmith, built upon BASE.
     Guests are made from it: ...
-    goldsmith image NAME:DAY-TIME KEY SINCE,SINCE,...
+    goldsmith image NAME:DAY.N DIGEST
 
-The last line is for programs: the key of its last layer, and when each of them was built, in seconds since 1970.
+The last line is for programs: the digest is the version's, of which the repository holds all but the files. A backup
+is only used where all of it agrees: volume, size, protection, name and digest.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 
-from goldsmith.base.errors import ApiFailed
-from goldsmith.build.facts import Site, list_dump_storages
+from goldsmith.artifacts.repository import Version
+from goldsmith.base.errors import PveError
+from goldsmith.build.facts import Site
 from goldsmith.pve.storage import Volume
 
-LINE = re.compile(
-    r"goldsmith image (?P<reference>(?P<name>\S+):\S+) (?P<key>sha256:[0-9a-f]{64}) (?P<since>\d+(,\d+)*)", re.ASCII
-)
+LINE = re.compile(r"goldsmith image (?P<reference>\S+:\S+) (?P<digest>sha256:[0-9a-f]{64})", re.ASCII)
 
 
-@dataclass(frozen=True)
-class KeptImage:
-    """An image that is a backup. `size` in bytes, `since` and `created` in seconds since 1970."""
-
-    volid: str
-    reference: str
-    key: str
-    since: tuple[int, ...]
-    size: int = 0
-    created: int = 0
-
-    @property
-    def name(self) -> str:
-        """The image's."""
-        return self.reference.partition(":")[0]
-
-
-def render_notes(reference: str, key: str, since: Sequence[int], base: str) -> str:
+def render_notes(version: Version, base: str) -> str:
     """Return the notes of a backup that guests are made from."""
     lines = [
-        f"{reference}: a golden image, built upon {base}.",
+        f"{version}: a golden image of goldsmith, built upon {base}.",
         "Guests are made from it: restore it under a new vmid, with unique addresses.",
-        f"goldsmith image {reference} {key} {','.join(map(str, since))}",
+        f"goldsmith image {version} {version.digest}",
     ]
     return "\n".join(lines)
 
 
-def parse_kept(volume: Volume) -> KeptImage | None:
-    """Return what a backup is, by its notes; None where it is no image."""
-    for line in volume.notes.splitlines():
-        if found := LINE.fullmatch(line):
-            since = tuple(map(int, found["since"].split(",")))
-            return KeptImage(volume.volid, found["reference"], found["key"], since, volume.size, volume.created)
-    return None
+def is_version(volume: Volume, version: Version) -> bool:
+    """Tell whether a backup is a version, by all that is known of it."""
+    named = next((found for line in volume.notes.splitlines() if (found := LINE.fullmatch(line))), None)
+    if named is None or not volume.protected:
+        return False
+    told = (volume.volid, volume.size, named["reference"], named["digest"])
+    return told == (version.backup, version.size, str(version), version.digest)
 
 
-def list_kept(site: Site) -> list[KeptImage]:
-    """Return the images in the storages that a node can restore from, newest first."""
-    volumes: list[Volume] = []
-    for storage in list_dump_storages(site):
-        with suppress(ApiFailed):  # one that does not answer has none
-            volumes += site.node.storage.list_content(storage.name, "backup")
-    return select_kept(volumes)
+def find_backup(version: Version, site: Site) -> Volume | None:
+    """Find the backup that a version is; None where it is not there, or is no longer what it was."""
+    volume = site.node.storage.find_volume(version.backup)
+    return volume if volume is not None and is_version(volume, version) else None
 
 
-def select_kept(volumes: Iterable[Volume]) -> list[KeptImage]:
-    """Return those of some backups that are images, newest first."""
-    found = [kept for volume in volumes if volume.protected and (kept := parse_kept(volume)) is not None]
-    return sorted(found, key=lambda one: (one.created, one.volid), reverse=True)
+def get_backup(version: Version, site: Site) -> Volume:
+    """Return the backup that a version is.
+
+    :raises PveError: it is not there.
+    """
+    volume = find_backup(version, site)
+    if volume is None:
+        raise PveError(
+            f"{version} is the backup {version.backup}, and {site.node.name} has none that is it",
+            hint="it was removed, changed, or lies on another Proxmox: build the image again, or name another version",
+        )
+    return volume
+
+
+def remove_backup(version: Version, site: Site) -> None:
+    """Remove the backup that a version is, if it is there; guests that were made of it do not need it."""
+    if (volume := find_backup(version, site)) is not None:
+        site.node.storage.set_volume(volume.volid, {"protected": False})
+        site.node.storage.delete_volume(volume.volid)

@@ -16,14 +16,12 @@ from goldsmith.build.cache.choose import (
     choose_kept,
     choose_start,
     explain_layer,
-    find_kept,
     is_current,
 )
 from goldsmith.build.cache.guests import Checkpoint
 from goldsmith.build.cache.keys import LayerKey
 from goldsmith.build.delivery import Delivery, Way
 from goldsmith.build.facts import GuestFacts, NodeFacts, find_base_storage
-from goldsmith.build.kept import KeptImage
 from goldsmith.build.link import asks_network, choose_link
 from goldsmith.build.steps import (
     ArchiveLayer,
@@ -72,8 +70,6 @@ class BuildPlan:
     """How finished layers are kept; None: not at all."""
     current: Version | None = None
     """The version that is there already, where nothing has changed."""
-    kept: KeptImage | None = None
-    """The backup that is there already, where nothing has changed, and no version is made."""
     since: tuple[int, ...] = ()
     """When each of the layers that are used again was built, in seconds since 1970."""
     keys: tuple[LayerKey, ...] = ()
@@ -102,13 +98,9 @@ def plan_build(
     :raises NotOurs: the vmid or address that the image names belongs to somebody, or no vmid of the pool is free.
     :raises DefinitionError: the address cannot work on this node.
     """
-    if is_current(layering) and not keep:
-        steps: tuple[Step, ...] = (_place_template(image, facts, delivery),)
+    if is_current(layering) and is_delivered(layering, delivery) and not keep:
+        steps: tuple[Step, ...] = (_deliver(image, facts, delivery),)
         return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, current=layering.current)
-    kept = find_kept(image.name, layering) if delivery is not None and delivery.way is Way.BACKUP else None
-    if kept is not None and not keep:
-        steps = (KeepBackup(name=image.name, storage=kept.volid.partition(":")[0], reason="nothing has changed"),)
-        return BuildPlan(image, facts.node, facts.kind, steps, layering.stages, kept=kept)
     start = choose_start(image.name, layering, keep=keep, wanted=image.variables.temp_vmid)
     keeps = layering.keeps if not keep and len(layering.stages) > 1 else None
     steps = (
@@ -119,6 +111,13 @@ def plan_build(
     return BuildPlan(
         image, facts.node, facts.kind, steps, layering.stages, keep, keeps, since=start.since, keys=layering.keys
     )
+
+
+def is_delivered(layering: Layering, delivery: Delivery | None) -> bool:
+    """Tell whether the newest version can be what is wanted: a backup that is on the node, or one that has files."""
+    if delivery is not None and delivery.way is Way.BACKUP:
+        return layering.has_backup
+    return layering.current is not None and not layering.current.backup
 
 
 def _list_steps(
@@ -149,11 +148,9 @@ def _list_steps(
 def _list_ends(image: Image, facts: NodeFacts, delivery: Delivery | None) -> Iterable[Step]:
     """List what becomes of the stopped guest: a version and a template, or a backup that stays."""
     yield DumpGuest(storage=facts.dump_storage, compress=facts.compress, reason="the guest becomes an archive")
-    if delivery is not None and delivery.way is Way.BACKUP:
-        yield KeepBackup(name=image.name, storage=facts.dump_storage, reason=delivery.reason)
-        return
-    yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
-    yield _place_template(image, facts, delivery)
+    if delivery is None or delivery.way is not Way.BACKUP:
+        yield StoreVersion(name=image.name, repository=image.repository, reason=f"into {image.repository}")
+    yield _deliver(image, facts, delivery)
 
 
 def _start_guest(image: Image) -> StartGuest:
@@ -170,7 +167,12 @@ def _explain_end(*, keep: bool, keeps: Keeping | None) -> str:
     return "the next build goes on from its layers" if keeps == "snapshots" else "it has served its purpose"
 
 
-def _place_template(image: Image, facts: NodeFacts, delivery: Delivery | None) -> PlaceTemplate | UploadTemplate:
+def _deliver(image: Image, facts: NodeFacts, delivery: Delivery | None) -> PlaceTemplate | UploadTemplate | KeepBackup:
+    """Return how guests come to be made of it."""
+    if delivery is not None and delivery.way is Way.BACKUP:
+        return KeepBackup(
+            name=image.name, storage=facts.dump_storage, repository=image.repository, reason=delivery.reason
+        )
     if delivery is not None:
         return UploadTemplate(node=delivery.node, storage=delivery.storage, reason=delivery.reason)
     directory = image.variables.dump_dir or facts.template_directory

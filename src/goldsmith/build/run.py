@@ -10,7 +10,6 @@ from typing import Any
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.events import Events, ImageBuilt, Notice
-from goldsmith.base.units import render_bytes
 from goldsmith.build.actions.base import ensure_base
 from goldsmith.build.actions.export import (
     dump_guest,
@@ -71,27 +70,20 @@ from goldsmith.definition.image import Image
 from goldsmith.provision.downloads.bounds import bound_store
 from goldsmith.provision.downloads.store import Store
 from goldsmith.provision.stages import Stage
-from goldsmith.pve.backup import Backup
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build came to. `template` lies on the node: a path there, or a volume of one without a shell. Seconds."""
+    """What a build came to. `template` lies on the node: a path there, or a volume of one without a shell. Seconds.
+
+    Guests are made from it; it is a backup where the version is one.
+    """
 
     version: Version
     template: PurePosixPath | Volid
     seconds: float
     is_new: bool = True
     """Whether anything was built: nothing is where nothing has changed."""
-
-
-@dataclass(frozen=True)
-class KeptBackup:
-    """What a build came to that leaves a protected backup on the node, and no version. Seconds."""
-
-    reference: str
-    backup: Backup
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,22 +194,6 @@ def run_build(
     return built
 
 
-def run_kept_build(
-    plan: BuildPlan, *, site: Site, events: Events, state: Path, log: Path, downloads: Store | None = None
-) -> KeptBackup:
-    """Do all steps of a plan whose result stays on the node as a protected backup; see `run_build`."""
-    events = events.about(plan.image.name)
-    if plan.kept is not None:
-        found = plan.kept
-        events.emit(Notice(message=f"{found.reference} is up to date: nothing that it is made of has changed"))
-        return KeptBackup(found.reference, Backup(found.volid, "", found.size), 0.0)
-    build, seconds = _do_all(plan, Ground(site), events, state=state, log=log, downloads=downloads)
-    kept = KeptBackup(build.reference, build.dump, seconds)
-    told = f"{kept.reference} is kept as {kept.backup.volid}, protected: {render_bytes(kept.backup.size)}"
-    events.emit(Notice(message=f"{told}, {kept.seconds:.1f} s"))
-    return kept
-
-
 @dataclass(frozen=True)
 class Ground:
     """Where an image is built, and where its template is uploaded to, if anywhere."""
@@ -257,6 +233,8 @@ def _use_current(plan: BuildPlan, version: Version, site: Site, events: Events) 
                 template.append(ensure_template(step, repository, version, site, events))
             case UploadTemplate():
                 template.append(send_template(step, repository, version, site, events))
+            case KeepBackup():
+                template.append(Volid(version.backup))
     events.emit(Notice(message=f"{version} is up to date: nothing that it is made of has changed"))
     return Built(version, template[0], time.monotonic() - begun, is_new=False)
 

@@ -212,11 +212,12 @@ class UploadTemplate(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class KeepBackup(Step):
-    """Let the dump stay as it is, protected, as what guests are made from."""
+    """Let the dump stay as it is, protected, as what guests are made from; the repository gets its version."""
 
     form = "keep the backup in {storage}"
     name: str
     storage: str
+    repository: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from goldsmith.base.events import Events, LogLine, Notice
 from goldsmith.build.carry import TemplateClash, digest_volume, find_carried, open_cargo, upload
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Journal
+from goldsmith.build.kept import get_backup
 from goldsmith.build.traces import remove_template
 from goldsmith.build.undo import Undo
 from goldsmith.pve.client import PveVersion
@@ -37,7 +38,12 @@ class Bringing:
 
 
 def ensure_version(version: Version, repository: Repository, bringing: Bringing) -> str:
-    """Have a version on the node as a template, and return its volume id."""
+    """Have a version on the node as what guests are made from, and return its volume id.
+
+    :raises PveError: it is a backup, and not there.
+    """
+    if version.backup:
+        return get_backup(version, bringing.site).volid
     found = find_version(version, repository, bringing)
     return found.volid if found is not None else bring_version(version, repository, bringing)
 

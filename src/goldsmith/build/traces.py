@@ -126,7 +126,7 @@ def remove_dumps(site: Site, storage: str, run_id: str, vmids: Sequence[int] = (
     :param vmids: the run's guests: a dump of one may be whole and have no notes yet, where the node died right then;
         the guest's description is in it, and says whose it is.
     """
-    volumes = site.node.storage.list_content(storage, "backup")
+    volumes = site.node.storage.read_backups(storage)
     marked = [volume.volid for volume in volumes if has_mark(volume.notes, run_id) or (
         volume.vmid in vmids and not volume.notes and _has_marked_guest(site, volume.volid, run_id)
     )]  # fmt: skip

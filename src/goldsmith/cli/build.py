@@ -8,7 +8,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 import click
 
@@ -21,19 +20,18 @@ from goldsmith.build.cache.read import is_unchanged
 from goldsmith.build.carry import check_storage
 from goldsmith.build.credentials import has_credentials
 from goldsmith.build.facts import Site, read_facts
+from goldsmith.build.kept import remove_backup
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.play import read_stages
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.run import (
     Built,
     Ground,
-    KeptBackup,
     Wishes,
     look_and_plan,
     prepare_build,
     prepare_stages,
     run_build,
-    run_kept_build,
 )
 from goldsmith.build.several import Job, describe_start, run_jobs
 from goldsmith.build.trial.run import Tested
@@ -86,7 +84,7 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
 
     :raises TestsFailed: one has not passed its tests.
     """
-    done: list[Built | KeptBackup] = []
+    done: list[Built] = []
     tested: list[Tested] = []
     try:
         directories = find_directories(named, settings.project)
@@ -98,37 +96,20 @@ def build_images(named: tuple[str, ...], settings: Settings, wishes: Wishes, *, 
             reading.check()
             check_names(reading.images)
             routes = [choose_route(image) for image in reading.images]
-            if test:
-                check_testable(routes)
             prepared = _prepare(reading, routes, stack, events, settings)
             # extend, and not one list at the end: what is done stays done when a later image fails
             done.extend(_build_all(reading, prepared, events, wishes))
             if test:
-                tested.extend(
-                    test_built(cast(list[Built], done), Tester(settings.project, reading, prepared.sites, events))
-                )
+                tested.extend(test_built(done, Tester(settings.project, reading, prepared.sites, events)))
     finally:
         for built in [] if settings.json else done:
             say(render_built(built))
     check_passed(tested)
 
 
-def render_built(built: Built | KeptBackup) -> str:
+def render_built(built: Built) -> str:
     """Render what was built: its name, and where it is on the node."""
-    if isinstance(built, KeptBackup):
-        return f"{built.reference}\n{built.backup.volid}"
     return f"{built.version.reference}\n{built.template}"
-
-
-def check_testable(routes: Sequence[Route]) -> None:
-    """Refuse to test what no version comes of.
-
-    :raises UsageError: an image stays on its node as a backup.
-    """
-    for route in routes:
-        if route.keeps_backup and route.delivery is not None:
-            what = f"{route.wanted.name} would not be tested: it stays on {route.delivery.node} as a backup"
-            raise UsageError(f"{what}, and tests are of versions ({route.delivery.reason})", hint="without --test")
 
 
 def check_names(images: Sequence[Image]) -> None:
@@ -144,7 +125,7 @@ def check_names(images: Sequence[Image]) -> None:
             raise UsageError(f"two images make versions called '{image.name}'", hint=f"change template_name in {where}")
 
 
-def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Iterator[Built | KeptBackup]:
+def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wishes) -> Iterator[Built]:
     """Build one image here, several side by side."""
     if len(prepared.routes) == 1:
         route = prepared.routes[0]
@@ -155,11 +136,11 @@ def _build_all(reading: Reading, prepared: Prepared, events: Events, wishes: Wis
     yield from run_jobs(jobs, min(len(jobs), os.cpu_count() or 1), events)
 
 
-def make_job(route: Route, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job[Built | KeptBackup]:
+def make_job(route: Route, reading: Reading, prepared: Prepared, wishes: Wishes) -> Job[Built]:
     """Return an image's build as one of several; it has connections of its own to the nodes."""
     image, site, target = route.image, prepared.sites.of(route.image), route.find_target(prepared.sites)
 
-    def work(events: Events) -> Built | KeptBackup:
+    def work(events: Events) -> Built:
         with open_own(site) as own, open_own(target) if target is not None else nullcontext() as own_target:
             return build_image(route, Ground(own, own_target), reading, prepared, events, wishes)
 
@@ -181,8 +162,10 @@ def test_built(done: list[Built], tester: Tester) -> Iterator[Tested]:
 
 
 def remove_built(built: Built, site: Site) -> None:
-    """Remove the template of a version."""
-    if isinstance(built.template, str):
+    """Remove the template of a version, or the backup that it is."""
+    if built.version.backup:
+        remove_backup(built.version, site)
+    elif isinstance(built.template, str):
         site.node.storage.delete_volume(built.template)
     else:
         site.shell.remove(built.template)
@@ -221,7 +204,7 @@ def _prepare(reading: Reading, routes: list[Route], stack: ExitStack, events: Ev
 
 def build_image(
     route: Route, ground: Ground, reading: Reading, prepared: Prepared, events: Events, wishes: Wishes
-) -> Built | KeptBackup:
+) -> Built:
     """Build one image."""
     image, site = route.image, ground.site
     state, log = state_directory(), choose_log(image)
@@ -233,8 +216,6 @@ def build_image(
     )
     try:
         downloads = Store(downloads_directory())
-        if route.keeps_backup:
-            return run_kept_build(plan, site=site, events=events, state=state, log=log, downloads=downloads)
         return run_build(
             plan, site=site, events=events, state=state, log=log, downloads=downloads, target=ground.target
         )

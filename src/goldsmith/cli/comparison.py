@@ -42,12 +42,17 @@ def diff(settings: Settings, before: str, after: str, files: bool, times: bool, 
     with open_progress(settings) as events:
         old, new = get_stored(before, settings, repository), get_stored(after, settings, repository)
         found = diff_versions(old.version, new.version, old.record, new.record)
-        changes = compare_files(old, new, events) if files else None
+        changes = compare_files(old, new, events) if files and not is_elsewhere(found) else None
     if settings.json:
         more: dict[str, JsonValue] = {} if changes is None else {"files": render_files_json(changes)}
         say_document({**found.as_json(), **more})
     else:
         say("\n".join(render_diff(found, changes, times=times)))
+
+
+def is_elsewhere(found: VersionDiff) -> bool:
+    """Tell whether nobody can compare files: one of the versions is a backup on its node."""
+    return bool(found.before.backup or found.after.backup)
 
 
 def compare_files(old: Stored, new: Stored, events: Events) -> list[FileChange]:
@@ -91,6 +96,8 @@ def _render_files(changes: Sequence[FileChange], *, times: bool) -> Iterator[str
 
 
 def _render_layers(found: VersionDiff) -> str:
+    if is_elsewhere(found):
+        return "; not compared are the files of what is a backup on its node"
     if not found.new_layers and not found.old_layers:
         return "; all layers are the same"
     number, size = len(found.new_layers), sum(layer.size for layer in found.new_layers)

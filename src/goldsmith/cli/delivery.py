@@ -23,11 +23,6 @@ class Route:
     """As it is written: its tests and servers are where that says."""
     delivery: Delivery | None = None
 
-    @property
-    def keeps_backup(self) -> bool:
-        """Whether what is built stays on its node as a backup, and no version comes of it."""
-        return self.delivery is not None and self.delivery.way is Way.BACKUP
-
     def find_target(self, sites: Sites) -> Site | None:
         """Return where the template is uploaded to; None where it is not."""
         return sites.of(self.wanted) if self.delivery is not None and self.delivery.way is Way.UPLOAD else None

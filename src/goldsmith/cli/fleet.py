@@ -196,7 +196,7 @@ class Yard:
         """Return the backups in a storage of a node; asked for once."""
         place = (site.name, storage)
         if place not in self._volumes:
-            self._volumes[place] = site.node.storage.list_content(storage, "backup")
+            self._volumes[place] = site.node.storage.read_backups(storage)
         return self._volumes[place]
 
     def find_signers(self, server: Server) -> Path | None:

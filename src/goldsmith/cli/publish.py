@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import click
 
 from goldsmith.artifacts.proof import check_proven
+from goldsmith.artifacts.repository import check_has_files
 from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.artifacts.signature import check_signed
 from goldsmith.base.digest import JsonValue
@@ -104,6 +105,7 @@ def prepare(references: Sequence[str], settings: Settings, where: Where, yards: 
 def find_refusal(chosen: Chosen, *, untested: bool) -> RepositoryError | None:
     """Return why a version must not be published; None when it may."""
     try:
+        check_has_files(chosen.version)
         check_not_revoked(chosen.repository, chosen.version)
         if not untested:
             check_proven(chosen.repository, chosen.version)

@@ -143,7 +143,7 @@ class Variables(BaseModel):
     without_shell: WithoutShell | None = declare(
         "How an image gets to its node with proxmox_shell: none. upload: it is built on the embedded node of this "
         "machine, which needs root here, and its template is uploaded. backup: it is built on the Proxmox itself and "
-        "stays there as a protected backup, from which guests are made; the repository gets no version of it then.",
+        "stays there as a protected backup, from which guests are made; its version in the repository has no files.",
         "upload or backup",
         "backup",
         otherwise="upload where this machine has what the embedded node needs, else backup",

@@ -52,7 +52,7 @@ def back_up_server(server: Server, guest: ServerGuest, site: Site, events: Event
 
 def list_backups(server: Server, site: Site) -> list[Volume]:
     """Return a server's backups, newest first: by what their notes say, whatever vmid it had."""
-    return select_backups(server, site.node.storage.list_content(get_plan(server).storage, "backup"))
+    return select_backups(server, site.node.storage.read_backups(get_plan(server).storage))
 
 
 def select_backups(server: Server, volumes: Iterable[Volume]) -> list[Volume]:

@@ -39,7 +39,7 @@ def _list_on_guests(server: Server, site: Site, guests: Guests) -> Iterator[Reco
 
 def _list_on_backups(server: Server, site: Site) -> Iterator[Record]:
     plan = server.variables.backup
-    for volume in site.node.storage.list_content(plan.storage, "backup") if plan is not None else []:
+    for volume in site.node.storage.read_backups(plan.storage) if plan is not None else []:
         record = parse_record(volume.notes)
         if record is not None and record.server == server.name:
             yield replace(record, backup=volume.volid)

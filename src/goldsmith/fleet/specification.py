@@ -15,6 +15,7 @@ from goldsmith.fleet.marks import Labels, Role, render_labels
 from goldsmith.pve.containers import ContainerConfig, ContainerSpec
 from goldsmith.pve.door import Parameter
 from goldsmith.pve.properties import Mount, Net, render_net, render_tags
+from goldsmith.pve.storage import is_backup
 
 DEFAULT_DISK = DiskSize("local", 8 * GIB)
 
@@ -55,6 +56,7 @@ def specify(server: Server, vmid: int, template: str, labels: Labels, descriptio
     return ContainerSpec(
         vmid=vmid,
         ostemplate=template,
+        restore=is_backup(template),
         rootfs=Mount(f"{disk.storage}:{disk.size / GIB:g}"),
         nets=(connect(server, up=False),),
         hostname=server.hostname,
@@ -122,9 +124,15 @@ def list_settings(server: Server, labels: Labels, description: str, *, up: bool)
 
 
 def list_unset(server: Server, config: ContainerConfig) -> list[str]:
-    """Return the options that a guest has and its server does not want (any more), for PUT config to delete."""
+    """Return the options that a guest has and its server does not want (any more), for PUT config to delete.
+
+    A guest that is made from a backup has those of the guest that was backed up.
+    """
     variables = server.variables
-    wanted = {"cores": variables.cores, "nameserver": variables.nameserver or None, "startup": variables.order}
+    wanted = {
+        "cores": variables.cores, "nameserver": variables.nameserver or None, "startup": variables.order,
+        "searchdomain": None, "cmode": None,
+    }  # fmt: skip
     return [name for name, value in wanted.items() if value is None and name in config.raw]
 
 

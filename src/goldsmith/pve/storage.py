@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -19,6 +20,8 @@ from goldsmith.pve.tasks import OnLine, Tasks
 DOWNLOAD_TIMEOUT = 3600.0
 DOWNLOAD_RIGHTS = "Datastore.AllocateTemplate on /storage/{storage}, and Sys.AccessNetwork on /nodes/{node}"
 """What letting a node download takes since PVE 8.2; before, Sys.Audit and Sys.Modify on /."""
+OURS = "goldsmith"
+"""A word in the first line of all notes that we write."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ def _parse_storage(entry: Entry) -> Storage:
         used=entry.number("used"),
         available=entry.number("avail"),
     )
+
+
+def is_backup(volid: str) -> bool:
+    """Tell whether a volume is a backup, by its id (of directories and Proxmox Backup Servers alike, PVE 8.4)."""
+    return volid.partition(":")[2].startswith("backup/")
 
 
 def _parse_volume(entry: Entry) -> Volume:
@@ -168,9 +176,26 @@ class Storages:
         return sorted((_parse_volume(entry) for entry in read_entries(answer)), key=lambda volume: volume.volid)
 
     def find_volume(self, volid: str) -> Volume | None:
-        """Find a volume by its id."""
+        """Find a volume by its id; of a backup of ours the notes are whole."""
         storage = volid.partition(":")[0]
-        return next((volume for volume in self.list_content(storage) if volume.volid == volid), None)
+        found = next((volume for volume in self.list_content(storage) if volume.volid == volid), None)
+        return None if found is None else self._complete(found)
+
+    def read_backups(self, storage: str) -> list[Volume]:
+        """Return the backups in a storage, by volume id; the notes of ours are whole.
+
+        A list has the first line of notes alone (pve-storage 8.3, `file_read_firstline`); the rest is asked for of each
+        whose first line has the word goldsmith.
+        """
+        return [self._complete(volume) for volume in self.list_content(storage, "backup")]
+
+    def _complete(self, volume: Volume) -> Volume:
+        if volume.content != "backup" or OURS not in volume.notes:
+            return volume
+        with suppress(ApiFailed):  # it has just gone, or may not be read: then the first line has to do
+            entry = Entry(self._door.get(self._path(volume.storage, "content", volume.volid.partition(":")[2])))
+            return replace(volume, notes=entry.text("notes") or volume.notes)
+        return volume
 
     def list_appliances(self) -> list[Appliance]:
         """Return the container templates of the node's appliance index."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from goldsmith.artifacts.manifest import Descriptor
+from goldsmith.artifacts.repository import Version, check_has_files
 from goldsmith.base.digest import Digest
+from goldsmith.base.errors import FilesElsewhere
 from goldsmith.build.cache.keys import LayerKey
 from goldsmith.build.delivery import Delivery, Way, choose_delivery, make_local
-from goldsmith.build.kept import KeptImage, parse_kept, render_notes, select_kept
+from goldsmith.build.kept import is_version, render_notes
 from goldsmith.build.plan import BuildPlan, plan_build
 from goldsmith.build.steps import DumpGuest, KeepBackup, RemoveGuest, StoreVersion, UploadTemplate
 from goldsmith.definition.image import Image
@@ -39,9 +43,9 @@ def test_where_there_is_a_shell_or_no_proxmox_nothing_changes() -> None:
     ("named", "lacking", "way", "why"),
     [
         (None, (), Way.UPLOAD, "built here, as this machine has what the embedded node needs"),
-        (None, ("lxc-start is missing",), Way.BACKUP, "lacks what the embedded node needs: lxc-start is missing; no"),
+        (None, ("lxc-start is missing",), Way.BACKUP, "lacks what the embedded node needs: lxc-start is missing; the"),
         ("upload", ("lxc-start is missing",), Way.UPLOAD, "built here, as without_shell says so"),
-        ("backup", (), Way.BACKUP, "without_shell says so; no version in the repository"),
+        ("backup", (), Way.BACKUP, "without_shell says so; the version in the repository has no files"),
     ],
 )  # fmt: skip
 def test_the_way_and_its_reason(named: str | None, lacking: tuple[str, ...], way: Way, why: str) -> None:
@@ -73,45 +77,63 @@ def test_a_version_is_stored_and_uploaded() -> None:
     assert steps[-2].title == "upload to pve7:nas"
 
 
-def test_a_backup_stays_and_no_version_is_stored() -> None:
+def test_a_backup_stays_and_is_the_version() -> None:
     delivery = choose(without_shell="backup")
     image = make_image(**{**ELSEWHERE, "temp_ip_address": "dhcp", "temp_gateway": None})
     steps = end_of(image, delivery).steps
     assert [type(step) for step in steps[-3:]] == [DumpGuest, KeepBackup, RemoveGuest]
     assert delivery is not None
-    assert steps[-2] == KeepBackup(name="golden", storage="local", reason=delivery.reason)
+    assert steps[-2] == KeepBackup(name="golden", storage="local", repository=image.repository, reason=delivery.reason)
 
 
-def keep(layer: LayerKey, **changes: Any) -> KeptImage:
-    volume = Volume("nas:backup/x", "backup", "tar", 5, created=7, protected=True)
-    found = parse_kept(replace(volume, notes=render_notes("golden:20261123-1", layer.key, (100,), "debian")))
-    assert found == KeptImage("nas:backup/x", "golden:20261123-1", layer.key, (100,), 5, 7)
-    return replace(found, **changes)
+WHOLE = Version(
+    "golden", "20261123.1", Digest("sha256:" + "2" * 64), datetime(2026, 11, 23, tzinfo=UTC), 5, (),
+    Descriptor("config", Digest("sha256:" + "3" * 64), 1),
+)  # fmt: skip
+KEPT = replace(WHOLE, backup="nas:backup/x")
 
 
 @pytest.mark.parametrize(
-    ("changes", "layering", "is_current"),
+    ("version", "way", "has_backup", "changes", "is_current"),
     [
-        ({}, {}, True),
-        ({"key": "sha256:" + "0" * 64}, {}, False),
-        ({"reference": "other:1"}, {}, False),
-        ({"since": (100, 200)}, {}, False),
-        ({}, {"refresh": True}, False),
+        (KEPT, "backup", True, {}, True),
+        (KEPT, "backup", False, {}, False),  # somebody has removed it
+        (KEPT, "backup", True, {"refresh": True}, False),
+        (KEPT, "upload", True, {}, False),  # there is nothing to upload
+        (WHOLE, "upload", False, {}, True),
+        (WHOLE, "backup", False, {}, False),
     ],
 )
-def test_a_backup_of_exactly_the_same_is_not_made_again(
-    changes: dict[str, Any], layering: dict[str, Any], is_current: bool
+def test_what_is_there_of_exactly_the_same_is_not_made_again(
+    version: Version, way: str, has_backup: bool, changes: dict[str, Any], is_current: bool
 ) -> None:
-    image = make_image(**{**ELSEWHERE, "temp_ip_address": "dhcp", "temp_gateway": None, "without_shell": "backup"})
+    image = make_image(**{**ELSEWHERE, "temp_ip_address": "dhcp", "temp_gateway": None, "without_shell": way})
     key = LayerKey("playbook", Digest("sha256:" + "1" * 64), {}, installs_packages=True)
-    known = make_layering(image, keys=(key,), kept=(keep(key, **changes),), **layering)
-    made = plan_build(image, make_facts(template_directory=None), known, delivery=choose(without_shell="backup"))
-    assert (made.kept is not None) is is_current
+    known = make_layering(image, keys=(key,), current=version, has_backup=has_backup, **changes)
+    made = plan_build(image, make_facts(template_directory=None), known, delivery=choose(without_shell=way))
+    assert (made.current is version) is is_current
     assert (len(made.steps) == 1) is is_current
 
 
-def test_a_backup_that_is_not_protected_or_says_nothing_is_none() -> None:
-    key = "sha256:" + "1" * 64
-    volume = Volume("nas:backup/x", "backup", "tar", 5, notes=render_notes("golden:1", key, (1,), "debian"))
-    assert select_kept([volume, replace(volume, protected=True, notes="mine")]) == []
-    assert [one.reference for one in select_kept([replace(volume, protected=True)])] == ["golden:1"]
+@pytest.mark.parametrize(
+    ("changes", "means"),
+    [
+        ({}, True),
+        ({"protected": False}, False),
+        ({"size": 6}, False),
+        ({"volid": "nas:backup/y"}, False),
+        ({"notes": "mine"}, False),
+        ({"notes": render_notes(replace(KEPT, tag="20261123.2"), "debian")}, False),
+        ({"notes": render_notes(replace(KEPT, digest=WHOLE.config.digest), "debian")}, False),
+        ({"notes": "> edited\n\n" + render_notes(KEPT, "debian")}, True),
+    ],
+)
+def test_a_backup_is_a_version_only_where_all_of_it_agrees(changes: dict[str, Any], means: bool) -> None:
+    volume = Volume("nas:backup/x", "backup", "tar", 5, notes=render_notes(KEPT, "debian"), protected=True)
+    assert is_version(replace(volume, **changes), KEPT) is means
+
+
+def test_a_version_without_files_says_where_they_are() -> None:
+    check_has_files(WHOLE)
+    with pytest.raises(FilesElsewhere, match=r"golden:20261123\.1 is the backup nas:backup/x on its node"):
+        check_has_files(KEPT)

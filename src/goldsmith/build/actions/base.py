@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
+from pathlib import Path
 
 from goldsmith.artifacts.revocation import check_not_revoked
 from goldsmith.base.digest import Digest
@@ -12,7 +13,7 @@ from goldsmith.build.base import get_base_version, is_version
 from goldsmith.build.carry import identify_volume
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
-from goldsmith.build.foreign import Carrier, Found, describe_source
+from goldsmith.build.foreign import Carrier, Found, describe_source, digest_base
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.build.steps import EnsureBase
 from goldsmith.build.templates import Bringing, ensure_version
@@ -29,7 +30,7 @@ def ensure_base(step: EnsureBase, build: Build) -> str:
         step.storage, step.wanted, build.hear("download"), newest=step.newest
     )
     build.base, build.base_name = volume.volid, volume.name
-    build.base_digest = _start_digest(build.site, volume)
+    build.base_digest = _start_digest(build.site, volume, build.state)
     build.undo.enter(ExitStack()).callback(wait, [build.base_digest])  # what reads a file of the node ends with us
     return volume.name
 
@@ -65,12 +66,13 @@ def ensure_foreign_base(step: EnsureBase, found: Found, build: Build) -> str:
     return volume.name
 
 
-def _start_digest(site: Site, volume: Volume) -> Future[Digest]:
+def _start_digest(site: Site, volume: Volume, state: Path) -> Future[Digest]:
+    """Begin to digest a template; where there is no shell to do it, what the plan took for its digest is that."""
     future: Future[Digest] = Future()
 
     def work() -> None:
         try:
-            future.set_result(identify_volume(site, volume))
+            future.set_result(identify_volume(site, volume) if site.has_shell else digest_base(site, volume, state))
         except Exception as error:  # whoever asks for the result gets it
             future.set_exception(error)
 

@@ -12,7 +12,9 @@ from goldsmith.artifacts.export import SUFFIX, measure_template, open_template
 from goldsmith.artifacts.provenance import attach_provenance
 from goldsmith.artifacts.record import BuildRecord, render_time
 from goldsmith.artifacts.repository import NewVersion, Repository, Version
+from goldsmith.artifacts.revocation import revoke
 from goldsmith.artifacts.store import CREATED
+from goldsmith.base.errors import GoldsmithError
 from goldsmith.base.events import Events
 from goldsmith.base.units import render_bytes
 from goldsmith.build.actions.guest import describe_dump
@@ -21,7 +23,7 @@ from goldsmith.build.carry import Volid, carry, find_carried, open_cargo
 from goldsmith.build.context import Build
 from goldsmith.build.facts import Site
 from goldsmith.build.git import read_git_state
-from goldsmith.build.kept import render_notes
+from goldsmith.build.kept import get_backup, render_notes
 from goldsmith.build.play import list_recorded, make_play
 from goldsmith.build.repositories import open_image_repository, open_location
 from goldsmith.build.steps import DumpGuest, KeepBackup, PlaceTemplate, StoreVersion, UploadTemplate
@@ -72,6 +74,31 @@ def store_version(step: StoreVersion, build: Build) -> str:
         build.version = writer.put(new)
     attest_version(repository, build.version, record, build.os_release)
     return f"{build.version}, {render_bytes(build.version.size)}"
+
+
+def keep_backup(step: KeepBackup, build: Build) -> str:
+    """Store a version that has no layers and is the dump; then say so in its notes, and protect it.
+
+    From then on it is no leftover of the build. Where that fails, the version is revoked: its backup goes.
+    """
+    repository, record = open_location(step.repository), make_record(build)
+    with repository.open_writer() as writer:
+        new = NewVersion(
+            name=step.name, layers=(), record=record, architecture=build.architecture,
+            day=datetime.now().astimezone().date(), backup=build.dump.volid, backup_size=build.dump.size,
+        )  # fmt: skip
+        build.version = writer.put(new)
+    attest_version(repository, build.version, record, build.os_release)
+    try:
+        notes = render_notes(build.version, build.base_name)
+        build.site.node.storage.set_volume(build.dump.volid, {"notes": notes, "protected": True})
+        get_backup(build.version, build.site)
+    except GoldsmithError as error:
+        reason = f"its backup could not be kept: {error.message}"
+        revoke(repository, build.version, reason=reason, who=f"build {build.journal.run_id}")
+        raise
+    build.template = Volid(build.dump.volid)
+    return f"{build.version}, {build.dump.volid}, {render_bytes(build.version.size)}"
 
 
 def attest_version(repository: Repository, version: Version, record: BuildRecord, os_release: bytes) -> None:
@@ -157,14 +184,6 @@ def send_template(
         with open_cargo(repository, version) as cargo:
             found = carry(cargo, target, step.storage, events)
     return Volid(found.volid)
-
-
-def keep_backup(step: KeepBackup, build: Build) -> str:
-    """Say in the dump's notes what it is, and protect it: from here on it is no leftover of the build."""
-    build.reference = f"{step.name}:{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    notes = render_notes(build.reference, build.keys[-1].key, build.since, build.base_name)
-    build.site.node.storage.set_volume(build.dump.volid, {"notes": notes, "protected": True})
-    return build.dump.volid
 
 
 def name_template(name: str, day: str, number: int) -> str:

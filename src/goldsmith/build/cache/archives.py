@@ -122,7 +122,7 @@ def list_archives(site: Site) -> list[CacheArchive]:
     found: list[CacheArchive] = []
     for storage in list_dump_storages(site):
         with suppress(ApiFailed):
-            volumes = site.node.storage.list_content(storage.name, "backup")
+            volumes = site.node.storage.read_backups(storage.name)
             found += [one for volume in volumes if (one := parse_archive(volume, now=time.time())) is not None]
     return found
 

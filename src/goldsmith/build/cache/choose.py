@@ -12,7 +12,6 @@ from goldsmith.build.cache.finished import Finished
 from goldsmith.build.cache.guests import CacheGuest, Checkpoint
 from goldsmith.build.cache.keys import LayerKey, compare_inputs
 from goldsmith.build.foreign import Found
-from goldsmith.build.kept import KeptImage
 from goldsmith.provision.stages import Stage
 
 Keeping = Literal["snapshots", "archives"]
@@ -34,8 +33,8 @@ class Layering:
     """Those of the newest version, to say what has changed."""
     current: Version | None = None
     """The newest version, where it was made of exactly the same."""
-    kept: tuple[KeptImage, ...] = ()
-    """Images that stay on the node as backups, newest first."""
+    has_backup: bool = False
+    """Whether `current` is a backup that is on the node."""
     now: float = 0.0
     """Seconds since 1970."""
     refresh: bool = False
@@ -55,17 +54,6 @@ class Layering:
         if key.refresh_after is not None and self.now - since > key.refresh_after:
             return f"its packages are older than {_render_age(key.refresh_after)}"
         return ""
-
-
-def find_kept(image: str, layering: Layering) -> KeptImage | None:
-    """Find the backup that was made of exactly what an image is made of now, and is not too old."""
-    if not layering.keys:
-        return None
-    for one in layering.kept:
-        is_same = (one.name, one.key, len(one.since)) == (image, layering.keys[-1].key, len(layering.keys))
-        if is_same and not any(layering.is_wanted_anew(index, since) for index, since in enumerate(one.since)):
-            return one
-    return None
 
 
 @dataclass(frozen=True)

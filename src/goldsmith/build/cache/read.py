@@ -18,7 +18,7 @@ from goldsmith.build.cache.keys import BASE, BEFORE, RECORDED, LayerKey, ensure_
 from goldsmith.build.credentials import BuildKey
 from goldsmith.build.facts import Site, find_base_storage
 from goldsmith.build.foreign import Found, digest_base, find_brought, find_foreign
-from goldsmith.build.kept import list_kept
+from goldsmith.build.kept import find_backup
 from goldsmith.build.plan import choose_disk
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.definition.image import Image
@@ -57,10 +57,10 @@ def read_layering(
         keys=keys,
         cache=tuple(list_cache(site, guests)),
         archives=tuple(list_archives(site)),
-        kept=() if site.has_shell else tuple(list_kept(site)),
         opened_by=key.fingerprint,
         before=before,
         current=current if is_same else None,
+        has_backup=current is not None and bool(current.backup) and is_same and find_backup(current, site) is not None,
         now=time.time(),
         refresh=refresh,
         base=found,

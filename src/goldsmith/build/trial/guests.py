@@ -20,6 +20,7 @@ from goldsmith.pve.console.shell import CMODE, open_console
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
 from goldsmith.pve.shell import Shell
+from goldsmith.pve.storage import is_backup
 from goldsmith.verify.settle import Settled, wait_settled
 
 BOOT_TIMEOUT = 120.0
@@ -68,6 +69,7 @@ def specify_guest(trial: Trial, vmid: int) -> ContainerSpec:
     return ContainerSpec(
         vmid=vmid,
         ostemplate=trial.volid,
+        restore=is_backup(trial.volid),
         rootfs=Mount(f"{plan.disk.storage}:{plan.disk_gib:g}"),
         nets=(plan.link.connect(vmid, address),),
         hostname=plan.hostname,

@@ -92,6 +92,9 @@ def get_content_list(call: Call) -> list[dict[str, Any]]:
     """Return the volumes that the caller may see."""
     storage = call.node.storage(call.params["storage"])
     items = list_content(storage, call.params.get("content"), call.params.get("vmid"))
+    for item in items:
+        if "notes" in item:
+            item["notes"] = item["notes"].partition("\n")[0]  # as Proxmox does; a single volume tells all of them
     return [item for item in items if _may_see(call.caller, storage.id, item["content"], item.get("vmid"))]
 
 
