@@ -66,7 +66,8 @@ def render_stored(stored: Stored, standing: Standing) -> str:
         "created": f"{version.created.astimezone():%Y-%m-%d %H:%M:%S %z}",
         "size": render_bytes(version.size),
         "repository": stored.repository.location,
-        "layers": "\n".join(f"{layer.digest}  {render_bytes(layer.size)}" for layer in version.layers),
+        **({"backup": f"{version.backup}, on its node alone"} if version.backup else {}),
+        "layers": "\n".join(f"{layer.digest}  {render_bytes(layer.size)}" for layer in version.layers) or "none",
     }
     return render_pairs({**pairs, **(_describe_record(record) if record else {"record": "none"})})
 
@@ -124,6 +125,7 @@ def describe(stored: Stored, standing: Standing, *, whole: bool = False) -> Json
         "created": render_time(version.created),
         "size": version.size,
         "repository": stored.repository.location,
+        "backup": version.backup or None,
         "base": record.base_name if record else None,
         "packages": len(record.packages) if record else None,
     }

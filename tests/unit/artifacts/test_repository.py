@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from goldsmith.artifacts.damage import list_damage
 from goldsmith.artifacts.layout import Layout
 from goldsmith.artifacts.manifest import Descriptor
 from goldsmith.artifacts.record import parse_record, render_record
 from goldsmith.artifacts.repository import NewVersion, Repository, Version, open_repository
+from goldsmith.artifacts.transfer import copy_version
 from goldsmith.base.digest import Digest, digest_file
 from goldsmith.base.errors import RepositoryDamaged, RepositoryError, UsageError, VersionNotFound
 from goldsmith.base.secrets import Secret
@@ -135,6 +137,20 @@ def test_a_secret_is_never_recorded(repository: Repository) -> None:
             put(repository, record=make_record(variables=variables))
     assert repository.list_versions() == []
     assert blobs(repository) == set()
+
+
+def test_a_version_that_is_a_backup_has_all_but_files(repository: Repository, tmp_path: Path) -> None:
+    kept = put(repository, layers=(), backup="nas:backup/ct/900/2026-11-23T17:16:36Z", backup_size=77)
+    assert (kept.backup, kept.size, kept.layers) == ("nas:backup/ct/900/2026-11-23T17:16:36Z", 77, ())
+    assert repository.get_version(str(kept)) == kept
+    assert repository.read_record(kept).build_id == make_record().build_id
+    whole = put(repository)
+    assert (whole.backup, whole.tag) == ("", "20261123.2")
+    other = open_repository(tmp_path / "other")
+    for version in (kept, whole):
+        copy_version(version, repository, other)
+    assert [one.backup for one in other.list_versions(kept.name)] == [kept.backup, ""]
+    assert list_damage(other, kept, lambda _: None) == []
 
 
 def test_what_a_later_goldsmith_records_is_not_lost() -> None:
