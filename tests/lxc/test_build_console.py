@@ -75,11 +75,10 @@ def workshop(node: RunningNode, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
         def unplug(event: Event) -> None:
             if isinstance(event, StepStarted) and event.step == "start, wait for its console":
-                (guest,) = site.node.guests.list_guests()
-                config = site.node.guests.get_config(guest.vmid)
-                assert config.raw["cmode"] == "shell"
-                if "link_down" not in (net := render_net(config.nets["net0"])):
-                    site.node.guests.set_config(guest.vmid, {"net0": f"{net},link_down=1"})
+                configs = {one.vmid: site.node.guests.get_config(one.vmid) for one in site.node.guests.list_guests()}
+                (vmid,) = [vmid for vmid, config in configs.items() if config.raw.get("cmode") == "shell"]
+                if "link_down" not in (net := render_net(configs[vmid].nets["net0"])):  # others' layers may be there
+                    site.node.guests.set_config(vmid, {"net0": f"{net},link_down=1"})
 
         workshop.listeners.append(unplug)
         yield workshop
