@@ -25,6 +25,7 @@ from goldsmith.pve.target import Target
 from tests.unit.provision.sshd import HOST, SSHD, open_sshd
 
 pytestmark = [
+    pytest.mark.slow,  # each starts Ansible
     pytest.mark.skipif(SSHD is None, reason="needs sshd (Debian: openssh-server)"),
     # Python 3.12 warns of what ansible-runner's thread does: it forks and executes Ansible.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -93,7 +94,6 @@ def test_variables_arrive_with_the_precedence_of_extra_variables(run: Runs) -> N
     assert outcome.seconds > 0
 
 
-@pytest.mark.slow
 def test_the_project_is_where_ansible_looks(run: Runs) -> None:
     for folder in (run.project / "roles" / "far", run.image / "roles" / "near", run.project / "more" / "third"):
         (folder / "tasks").mkdir(parents=True)
@@ -109,7 +109,6 @@ def test_the_project_is_where_ansible_looks(run: Runs) -> None:
     assert not (run.project / "own.log").exists()
 
 
-@pytest.mark.slow
 def test_how_the_guest_is_reached_is_ours_alone(run: Runs) -> None:
     (run.project / "ansible.cfg").write_text(
         "[defaults]\ninventory = hosts.yml\nremote_user = nobody\nhost_key_checking = false\ntransport = local\n"
@@ -127,7 +126,6 @@ def test_how_the_guest_is_reached_is_ours_alone(run: Runs) -> None:
     assert notices == ["ansible_connection, ansible_host: ignored, for goldsmith itself connects to the guest"]
 
 
-@pytest.mark.slow
 def test_this_machine_is_reached_where_a_play_says_so(run: Runs) -> None:
     tasks = (
         "  gather_facts: false\n  tasks:\n"
@@ -153,7 +151,6 @@ def test_a_playbook_that_ansible_refuses_is_told_in_its_words(run: Runs) -> None
     assert "Origin" in caught.value.detail
 
 
-@pytest.mark.slow
 def test_nobody_is_asked_for_anything(run: Runs) -> None:
     text = say("[who, other]", vars_prompt="[{name: who, prompt: Who}, {name: other, prompt: Who, default: me}]")
     begun = time.monotonic()

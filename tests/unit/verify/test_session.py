@@ -19,6 +19,7 @@ from goldsmith.verify.tests import TestGroup
 
 from .conftest import Bench
 
+pytestmark = pytest.mark.slow  # each starts pytest
 PASSED, FAILED, SKIPPED = State.PASSED, State.FAILED, State.SKIPPED
 
 
@@ -196,7 +197,6 @@ def test_after(): pass
 """
 
 
-@pytest.mark.slow
 def test_a_hanging_test_is_stopped_at_its_limit_and_the_others_run(bench: Bench, subject: Target) -> None:
     bench.write(HANGING)
     bench.test_timeout = 1.0
@@ -212,7 +212,6 @@ def test_a_hanging_test_is_stopped_at_its_limit_and_the_others_run(bench: Bench,
     assert 'host.run("sleep 60")' in hangs.detail
 
 
-@pytest.mark.slow
 def test_a_test_that_cannot_be_stopped_is_ended_from_outside(bench: Bench, subject: Target,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setattr("goldsmith.verify.session.STOP_GRACE", 1.0)
@@ -232,7 +231,6 @@ def test_after(): pass
     assert "test_before PASSED" in outcomes["test_deaf"].detail
 
 
-@pytest.mark.slow
 def test_a_session_is_stopped_at_its_own_limit(bench: Bench, subject: Target) -> None:
     bench.write("import time\ndef test_a(): time.sleep(0.3)\ndef test_b(): time.sleep(60)\n")
     bench.session_timeout = 2.0
