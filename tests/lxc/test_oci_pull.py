@@ -14,7 +14,7 @@ from proxmoxer import ResourceException
 
 from goldsmith.artifacts.pulling import ensure_reference, name_pull_tag
 from goldsmith.artifacts.repository import NewVersion, Repository, Version
-from goldsmith.base.errors import ApiFailed, TaskFailed
+from goldsmith.base.errors import ApiFailed, TaskFailed, UsageError
 from goldsmith.base.events import Event, Events, LogLine, Notice
 from goldsmith.build.facts import Site
 from goldsmith.build.foreign import Carrier, find_foreign
@@ -78,7 +78,8 @@ def test_a_version_is_pulled_by_the_node_and_runs(
         assert site.pve.version().text == "9.1.4"
         volume = site.node.storage.pull_image("local", reference, "pulled")
         assert (volume.volid, volume.format) == ("local:vztmpl/pulled.tar", "tar")
-        assert site.node.storage.pull_image("local", reference, "pulled") == volume
+        with pytest.raises(UsageError, match="files are never overwritten"):
+            site.node.storage.pull_image("local", reference, "pulled")
         squashed = bring_squashed(site, f"oci://{reference}", tmp_path)
         try:
             for volid in (volume.volid, squashed):

@@ -3,6 +3,9 @@
 The name is NAME-DAY.N-DIGEST.tar.zst, with the first digits of the version's digest: two repositories may both have a
 NAME:DAY.N, and Proxmox overwrites silently what is uploaded under a name that is taken (PVE 8.4). A file of that name
 and size is the version: what arrived was compared with its checksum, and nothing else is called so by accident.
+
+What a node has pulled itself (`build.pull`) is called the same with .tar alone at its end. It is an OCI archive, whose
+size is known only within bounds; a node that takes none makes no guest of it, so that it is none there.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, NewType, cast
 
 from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template, write_template
+from goldsmith.artifacts.pulling import ARCHIVE_SUFFIX, measure_archive
 from goldsmith.artifacts.repository import Repository, Version
 from goldsmith.base.digest import Digest, digest_file, digest_json
 from goldsmith.base.errors import ApiFailed, PveError
@@ -32,7 +36,9 @@ Volid = NewType("Volid", str)
 DIGITS = 12
 """Of the digest, in a name: 48 bits."""
 NAMED = re.compile(
-    rf"(?P<name>.+)-(?P<tag>\d{{8}}\.[1-9]\d*)-(?P<digest>[0-9a-f]{{{DIGITS}}}){re.escape(SUFFIX)}", re.ASCII
+    rf"(?P<name>.+)-(?P<tag>\d{{8}}\.[1-9]\d*)-(?P<digest>[0-9a-f]{{{DIGITS}}})"
+    rf"({re.escape(SUFFIX)}|{re.escape(ARCHIVE_SUFFIX)})",
+    re.ASCII,
 )
 ARRIVAL_TIMEOUT = 3600.0
 """Seconds for a node to file away what it has received: it may copy it over a network of its own."""
@@ -67,6 +73,34 @@ def name_template(version: Version) -> str:
     return f"{version.name}-{version.tag}-{_shorten(version.digest)}{SUFFIX}"
 
 
+def name_archive(version: Version) -> str:
+    """Return the file name under which a version lies where a node has pulled it."""
+    return name_template(version).removesuffix(SUFFIX) + ARCHIVE_SUFFIX
+
+
+def is_archive(name: str) -> bool:
+    """Tell whether a file is called like what a node has pulled."""
+    return name.endswith(ARCHIVE_SUFFIX)
+
+
+def list_names(version: Version) -> tuple[str, str]:
+    """Return the file names that mean a version: of one that was sent, and of one that was pulled."""
+    return name_template(version), name_archive(version)
+
+
+def measure_file(version: Version, name: str) -> range:
+    """Return how many bytes a file may have that is called like a version."""
+    if is_archive(name):
+        return measure_archive(version)
+    size = measure_template(version)
+    return range(size, size + 1)
+
+
+def render_sizes(sizes: range) -> str:
+    """Return numbers of bytes in words: `5`, or `5 to 9`."""
+    return str(sizes.start) if len(sizes) == 1 else f"{sizes.start} to {sizes.stop - 1}"
+
+
 def parse_name(name: str) -> Named | None:
     """Read the name of a template; None where it is none of goldsmith's."""
     found = NAMED.fullmatch(name)
@@ -88,6 +122,11 @@ class Cargo:
     open: Callable[[], AbstractContextManager[Readable]]
     """Reads it from its beginning; also in several threads at a time."""
 
+    @property
+    def sizes(self) -> range:
+        """The only size that its file may have where it has arrived, for `find_whole`."""
+        return range(self.size, self.size + 1)
+
 
 @contextmanager
 def open_cargo(repository: Repository, version: Version, *, name: str = "") -> Iterator[Cargo]:
@@ -108,23 +147,36 @@ def open_cargo(repository: Repository, version: Version, *, name: str = "") -> I
 
 
 def find_carried(version: Version, site: Site, storage: str) -> Volume | None:
-    """Find a version in a storage by the name that means it.
+    """Find a version in a storage by the names that mean it: sent there, or pulled, where the node takes archives.
 
-    :raises TemplateClash: a file of that name has another size.
+    :raises TemplateClash: a file of such a name has another size, and none is right.
     """
-    return find_whole(f"{storage}:vztmpl/{name_template(version)}", measure_template(version), site)
+    clash: TemplateClash | None = None
+    for name in list_names(version):
+        try:
+            found = find_whole(f"{storage}:vztmpl/{name}", measure_file(version, name), site)
+        except TemplateClash as error:
+            clash = clash or error
+            continue
+        if found is not None and (not is_archive(name) or site.node.takes_images):
+            return found
+    if clash is not None:
+        raise clash
+    return None
 
 
-def find_whole(volid: str, size: int, site: Site) -> Volume | None:
-    """Find a template of an expected size in bytes.
+def find_whole(volid: str, sizes: range, site: Site) -> Volume | None:
+    """Find a template of an expected size.
 
+    :param sizes: in bytes, those that it may have.
     :raises TemplateClash: there is one of that name and another size.
     """
     storage = volid.partition(":")[0]
     found = next((one for one in site.node.storage.list_content(storage, "vztmpl") if one.volid == volid), None)
-    if found is not None and found.size != size:
+    if found is not None and found.size not in sizes:
         raise TemplateClash(
-            f"{volid} on {site.node.name} has {found.size} bytes, and what is to have that name has {size}",
+            f"{volid} on {site.node.name} has {found.size} bytes, and what is to have that name has "
+            f"{render_sizes(sizes)}",
             hint="a transfer to there goes on, or was broken off: if none does, remove it (pvesm free), then try again",
         )
     return found
@@ -152,7 +204,7 @@ def carry(cargo: Cargo, site: Site, storage: str, events: Events) -> Volume:
     :raises PveError: it did not arrive whole, or a file of that name is another; nothing was overwritten.
     """
     volid = f"{storage}:vztmpl/{cargo.name}"
-    found = find_whole(volid, cargo.size, site)
+    found = find_whole(volid, cargo.sizes, site)
     if found is None:
         has_place = site.has_shell and is_directory(site, storage)
         return write(cargo, site, storage, events) if has_place else upload(cargo, site, storage, events)
@@ -227,7 +279,7 @@ def write(cargo: Cargo, site: Site, storage: str, events: Events) -> Volume:
 
 def _get_arrived(cargo: Cargo, site: Site, storage: str) -> Volume:
     volid = f"{storage}:vztmpl/{cargo.name}"
-    found = find_whole(volid, cargo.size, site)
+    found = find_whole(volid, cargo.sizes, site)
     if found is None:
         raise PveError(f"{volid} was written, but {site.node.name} does not list it")
     return found

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from goldsmith.artifacts.export import SUFFIX, digest_template, measure_template, open_template
-from goldsmith.artifacts.pulling import ensure_reference
+from goldsmith.artifacts.pulling import ARCHIVE_SUFFIX
 from goldsmith.artifacts.repository import Repository, Version
-from goldsmith.base.events import Events, LogLine, Notice
+from goldsmith.base.events import Events, Notice
 from goldsmith.build.carry import TemplateClash, digest_volume, find_carried, open_cargo, upload
 from goldsmith.build.facts import Site
 from goldsmith.build.journal import Journal
 from goldsmith.build.kept import get_backup
+from goldsmith.build.pull import choose_way, find_pulled, pull
 from goldsmith.build.traces import remove_template
 from goldsmith.build.undo import Undo
-from goldsmith.pve.client import PveVersion
 from goldsmith.pve.storage import Volume
-
-SINCE = PveVersion(9, 1, text="9.1")
-"""The version that pulls container images (pve-storage 9.0.17)."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,14 @@ def ensure_version(version: Version, repository: Repository, bringing: Bringing)
 def find_version(version: Version, repository: Repository, bringing: Bringing) -> Volume | None:
     """Find a template that is the version byte by byte, whatever it is called: a build has put it there.
 
-    Without a shell nobody can read one; there it is the name that tells, and the checksum at its arrival.
+    What a node has pulled is found by its name, and its blobs are compared. Without a shell nobody can read either;
+    there it is the name that tells, and the checksum at its arrival.
     """
     if not bringing.site.has_shell:
-        found = (_find_named(version, bringing, storage) for storage in bringing.list_storages())
-        return next((volume for volume in found if volume is not None), None)
+        return _find_named(find_carried, version, bringing)
+    pulled = _find_named(find_pulled, version, bringing)
+    if pulled is not None and bringing.site.node.takes_images:
+        return pulled
     size = measure_template(version)
     same_size = [
         volume
@@ -69,38 +69,34 @@ def find_version(version: Version, repository: Repository, bringing: Bringing) -
     return next((volume for volume in same_size if digest_volume(bringing.site, volume) == wanted), None)
 
 
-def _find_named(version: Version, bringing: Bringing, storage: str) -> Volume | None:
+def _find_named(
+    find: Callable[[Version, Site, str], Volume | None], version: Version, bringing: Bringing
+) -> Volume | None:
     """Find a version by its name; a file of that name which it cannot be is told of, and not used."""
-    try:
-        return find_carried(version, bringing.site, storage)
-    except TemplateClash as error:
-        bringing.events.emit(Notice(message=f"{error.message}; it is not used", level="warning"))
-        return None
+    for storage in bringing.list_storages():
+        try:
+            if (found := find(version, bringing.site, storage)) is not None:
+                return found
+        except TemplateClash as error:
+            bringing.events.emit(Notice(message=f"{error.message}; it is not used", level="warning"))
+    return None
 
 
 def can_pull(repository: Repository, bringing: Bringing) -> bool:
     """Tell whether the node is to pull a version itself, and can; where it is to and cannot, that is told."""
-    if not bringing.site.pulls or repository.is_local:
+    if not bringing.site.pulls:
         return False
-    version = bringing.site.pve.version()
-    if version < SINCE:
-        told = (
-            f"{bringing.site.node.name} runs {version} and cannot pull, which Proxmox VE can since {SINCE}; it is sent"
-        )
-        bringing.events.emit(Notice(message=told, level="warning"))
-    return version >= SINCE
+    way = choose_way(repository, [bringing.site.node])
+    if not way.is_pulled:
+        bringing.events.emit(Notice(message=f"{way.reason}; it is sent", level="warning"))
+    return way.is_pulled
 
 
 def pull_version(version: Version, repository: Repository, storage: str, bringing: Bringing) -> str:
     """Let the node pull a version from the registry, by a tag that names its digest; it goes with the run."""
-    name = f"goldsmith-{version.name}-{version.tag}-{bringing.journal.run_id}"
-    register_template(f"{storage}:vztmpl/{name}.tar", bringing)
-    reference = ensure_reference(repository, version)
-
-    def hear(line: str) -> None:
-        bringing.events.emit(LogLine(source="pull", line=line))
-
-    return bringing.site.node.storage.pull_image(storage, reference, name, hear).volid
+    name = f"goldsmith-{version.name}-{version.tag}-{bringing.journal.run_id}{ARCHIVE_SUFFIX}"
+    register_template(f"{storage}:vztmpl/{name}", bringing)
+    return pull(version, repository, bringing.site, storage, name, bringing.events).volid
 
 
 def register_template(volid: str, bringing: Bringing) -> None:

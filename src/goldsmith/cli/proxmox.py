@@ -43,7 +43,7 @@ def split_host(text: str) -> tuple[str, int]:
 def identify_proxmox(image: Image) -> object:
     """Return what is equal of images that are built on the same node, by the same user."""
     variables = image.variables
-    names = ("api_host", "api_user", "api_token_id", "node", "shell", "shell_user")
+    names = ("api_host", "api_user", "api_token_id", "node", "shell", "shell_user", "pull")
     return tuple(getattr(variables, f"proxmox_{name}") for name in names)
 
 

@@ -39,6 +39,7 @@ CALLS = (
     ApiCall("GET", "/access/permissions", ALL, "`doctor`: what we may do"),
     ApiCall("GET", "/access/roles", ALL, "`doctor`: which roles there are"),
     ApiCall("GET", "/version", ALL, "the version that answers"),
+    ApiCall("GET", f"{_NODE}/version", ALL, "whether a node pulls container images (`proxmox_pull`)"),
     ApiCall("GET", "/nodes", ALL, "the cluster's nodes; Sys.Audit on a node shows its processors and memory"),
     ApiCall("GET", "/cluster/status", "Sys.Audit on /", "the address of another node; without it, its name is used"),
     ApiCall("GET", "/cluster/resources", "VM.Audit on each guest that is to be seen", "all guests of the cluster"),

@@ -49,6 +49,10 @@ def parse_version(text: str) -> PveVersion:
     return PveVersion(int(found[1]), int(found[2]), int(found[3] or 0), text)
 
 
+IMAGES_SINCE = PveVersion(9, 1, text="9.1")
+"""The version that pulls container images, and makes guests of them (pve-storage 9.0.17)."""
+
+
 @dataclass(frozen=True)
 class NodeState:
     """A node of the cluster. Numbers are 0 where we may not see them. Memory in bytes."""
@@ -87,6 +91,16 @@ class NodeApi:
     def firewalls(self) -> Firewalls:
         """The firewalls of its containers."""
         return Firewalls(self._door, self.name)
+
+    @cached_property
+    def version(self) -> PveVersion:
+        """What this node runs; the nodes of a cluster that is being upgraded differ. Read once."""
+        return parse_version(Entry(self._door.get(f"/nodes/{self.name}/version")).text("version"))
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it pulls container images from a registry, and makes guests of their archives."""
+        return self.version >= IMAGES_SINCE
 
     def list_bridges(self) -> list[str]:
         """Return what guests can be connected to: bridges, and vnets where there is SDN, as far as we may see them."""

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from goldsmith.base.digest import Digest
-from goldsmith.base.errors import ApiFailed, PermissionMissing, PveError, UsageError
+from goldsmith.base.errors import ApiFailed, PermissionMissing, PveError, TaskFailed, UsageError
 from goldsmith.pve.answers import Entry, Upid, VmId, read_entries, read_upid
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.multipart import Progress
@@ -307,13 +307,14 @@ class Storages:
         finds there; so the tag is to be one that never moves, and the registry one that lets everybody read.
 
         :param reference: `host[:port]/path:tag`.
-        :param name: of its file, without `.tar`; one of that name is taken as it is.
+        :param name: of its file, without `.tar`.
+        :raises UsageError: the storage has a file of that name; the node would refuse, too.
         :raises ApiFailed: 501, the node is older.
         :raises TaskFailed: the node does not get it; nothing of it is kept.
+        :raises PermissionMissing: what that takes is not what templates take: the node reaches into the network for us.
         """
-        present = self.find_volume(f"{storage}:vztmpl/{name}.tar")
-        if present is not None:
-            return present
+        if any(volume.name == f"{name}.tar" for volume in self.list_content(storage, "vztmpl")):
+            raise UsageError(f"{storage} has a vztmpl file '{name}.tar' already; files are never overwritten")
         path, parameters = self._path(storage, "oci-registry-pull"), {"reference": reference, "filename": name}
         try:
             self._tasks.run(
@@ -322,6 +323,11 @@ class Storages:
             )  # fmt: skip
         except PermissionMissing as error:
             error.hint = DOWNLOAD_RIGHTS.format(node=self._node, storage=storage)
+            raise
+        except TaskFailed as error:
+            host = reference.partition("/")[0]
+            needed = f"it must reach {host}, which must let it read without a login"
+            error.hint = f"it is {self._node} that pulls: {needed}; {error.hint}"
             raise
         return self._get_template(storage, f"{name}.tar")
 
