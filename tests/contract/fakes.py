@@ -26,7 +26,18 @@ from goldsmith.pve.connection import Connection
 from goldsmith.pve.shell import LocalShell
 
 NO_ROOM = "command 'tar' failed: exit code 2: No space left on device"
-TASKS = ("/lxc", "/lxc/{vmid}", "/vzdump", "/start", "/stop", "/shutdown", "/snapshot", "/rollback", "/clone")
+TASKS = (
+    "/lxc",
+    "/lxc/{vmid}",
+    "/vzdump",
+    "/start",
+    "/stop",
+    "/shutdown",
+    "/snapshot",
+    "/rollback",
+    "/clone",
+    "/oci-registry-pull",
+)
 """Ends of the paths whose writes are tasks."""
 TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
 NODE = "pve1"
@@ -58,7 +69,10 @@ class Fault:
 
 
 class Node(FakePve):  # type: ignore[misc]
-    """With vzdump as PVE 8.4 does it (lock `backup`, a log that names the archive, a tar of the guest), and faults."""
+    """With vzdump as PVE 8.4 does it (lock `backup`, a log that names the archive, a tar of the guest), and faults.
+
+    It pulls container images as PVE 9.1 does, without fetching any; see `images`.
+    """
 
     certificate: Path
 
@@ -67,6 +81,12 @@ class Node(FakePve):  # type: ignore[misc]
         self.calls: list[str] = []
         self.fault: Fault | None = None
         self._opened: set[Any] = set()
+        self.images: dict[str, int] = {}
+        """What can be pulled, with how many bytes its archive has: `host/path:tag`."""
+        self.rivals: set[str] = set()
+        """Storages into which somebody else pulls the same a moment before."""
+        self.versions: dict[str, str] = {}
+        """What nodes run, where that is not the version that answers."""
 
     async def hang_up(self) -> None:
         """End the connections that are still there: fakepve leaves the last ones open."""
@@ -116,6 +136,38 @@ class Node(FakePve):  # type: ignore[misc]
             raise TaskError(why)
 
         return ok(await self.task(path_node, "vztask", vmid, request[USER], body))
+
+    def _routes_images(self) -> list[tuple[str, str, Any]]:
+        return [
+            ("GET", "/nodes/{node}/version", self._node_version),
+            ("POST", "/nodes/{node}/storage/{storage}/oci-registry-pull", self._pull),
+        ]
+
+    def _parse_volname(self, store: dict[str, Any], volname: str) -> tuple[str, int | None, str]:
+        """Take archives of images for templates, which PVE does since 9.1 (pve-storage 9.0.17)."""
+        if re.fullmatch(r"vztmpl/[^/]+\.tar", volname):
+            return "vztmpl", None, "raw"
+        parsed: tuple[str, int | None, str] = super()._parse_volname(store, volname)
+        return parsed
+
+    async def _node_version(self, values: dict[str, Any], user: str) -> dict[str, str]:
+        del user
+        return {"version": self.versions.get(values["node"], self.version), "release": "", "repoid": ""}
+
+    async def _pull(self, values: dict[str, Any], user: str) -> str:
+        name = f"{values['filename']}.tar"
+        if values["storage"] in self.rivals:
+            self.store_file(values["storage"], name, self.images[values["reference"]], "vztmpl")
+
+        async def body() -> None:
+            if f"vztmpl/{name}" in self.storages[values["storage"]].get("volumes", {}):
+                raise TaskError(f"refusing to override existing file '{name}'")
+            if values["reference"] not in self.images:
+                raise TaskError("skopeo failed: exit code 1")
+            self.store_file(values["storage"], name, self.images[values["reference"]], "vztmpl")
+
+        upid: str = await self.task(values["node"], "download", name, user, body)
+        return upid
 
     def _routes_vzdump(self) -> list[tuple[str, str, Any]]:
         return [("POST", "/nodes/{node}/vzdump", self._vzdump)]

@@ -55,8 +55,9 @@ def publish(
 
     Where to, `publish` in an image's vars.yml says, or --storage. A shared storage gets a version once, one that each
     node has for itself gets it on each. It goes by the node's shell, or through the API where there is none, into
-    several places at a time, and is compared with its checksum when it has arrived. What is there already is not sent
-    again, and nothing is overwritten: a template's name holds day, number and digest of its version.
+    several places at a time, and is compared with its checksum when it has arrived. With proxmox_pull the nodes pull it
+    from the registry themselves, where they can. What is there already is not brought again, and nothing is
+    overwritten: a template's name holds day, number and digest of its version.
 
     A REF is NAME:TAG, NAME:CHANNEL, or NAME for the newest version. Without one, each image that says where it is
     published is meant: what its channel stable names, or its newest version where it has no such channel. What fails at
@@ -120,20 +121,24 @@ def plan_group(group: Group, yards: Yards, errors: dict[str, RepositoryError]) -
     """Plan the versions of a group."""
     lying = dict(yards.read_places(group))
     refused = {reference: error.message for reference, error in errors.items()}
-    return plan_publish([one.version for one in group.chosen], list(lying), lying, refused)
+    ways = {(str(one.version), place): yards.choose_way(group, one, place) for one in group.chosen for place in lying}
+    brought = {place: yards.list_brought(group, place, volumes) for place, volumes in lying.items()}
+    versions = [one.version for one in group.chosen]
+    return plan_publish(versions, list(lying), lying, refused, ways=ways, brought=brought)
 
 
 def run_group(group: Group, plan: Sequence[Publication], yards: Yards, stack: ExitStack) -> Iterator[Published]:
     """Carry a group's plan out. Each version is digested, or fetched from its registry, once, and only if need be."""
-    read = (Action.SEND, Action.NOTHING) if group.site.has_shell else (Action.SEND,)
-    wanted = {str(one.version) for one in plan if one.action in read}
+    acting = {Action.SEND, Action.PULL} | ({Action.NOTHING} if group.site.has_shell else set())
+    wanted = {(str(one.version), one.is_archive) for one in plan if one.action in acting}
     cargo: dict[str, Cargo] = {
         str(one.version): stack.enter_context(open_cargo(one.repository, one.version))
         for one in group.chosen
-        if str(one.version) in wanted
+        if (str(one.version), False) in wanted
     }
+    pulled = {str(one.version): one.repository for one in group.chosen if (str(one.version), True) in wanted}
     opener = yards.make_opener(group, {one.place for one in plan if one.action is not Action.REFUSE})
-    yield from run_publish(plan, cargo, opener, state=state_directory(), events=yards.events)
+    yield from run_publish(plan, cargo, opener, state=state_directory(), events=yards.events, pulled=pulled)
 
 
 def check_done(done: Sequence[Published], errors: dict[str, RepositoryError]) -> None:
@@ -182,6 +187,6 @@ def report(done: Sequence[Published], settings: Settings) -> None:
             say(f"{one.publication.version} {one.publication.volid} {one.publication.place.node}")
         elif one.state == "refused":
             tell(f"{one.publication.version} is not on {one.publication.place}: {one.message}")
-    sent = [one for one in done if one.state == "sent"]
-    if sent:
-        tell(f"{len(sent)} sent, {render_bytes(sum(one.publication.version.size for one in sent))}")
+    for state in ("sent", "pulled"):
+        if these := [one for one in done if one.state == state]:
+            tell(f"{len(these)} {state}, {render_bytes(sum(one.publication.version.size for one in these))}")

@@ -14,7 +14,8 @@ from goldsmith.base.events import Events
 from goldsmith.build.facts import Site
 from goldsmith.build.publish.lying import Lying, judge_place
 from goldsmith.build.publish.places import CONTENT, Cluster, Place, choose_places
-from goldsmith.build.publish.records import list_brought
+from goldsmith.build.publish.records import Brought, list_brought
+from goldsmith.build.pull import Way, choose_way
 from goldsmith.build.repositories import open_image_repository
 from goldsmith.cli.options import Settings
 from goldsmith.cli.project import state_directory
@@ -127,9 +128,21 @@ class Yards:
         """
         versions = [version for repository in open_repositories(group) for version in repository.list_versions()]
         for place, volumes in self.read_places(group):
-            where = place.identify(self._name_site(group, place))
-            brought = list_brought(state_directory(), where, [volume.volid for volume in volumes])
+            brought = self.list_brought(group, place, volumes)
             yield place, judge_place(place, volumes, versions, brought, [] if place.fault else wanted)
+
+    def list_brought(self, group: Group, place: Place, volumes: Iterable[Volume]) -> dict[str, Brought]:
+        """Return what was written down on this machine of templates at a place, by volume id."""
+        where = place.identify(self._name_site(group, place))
+        return list_brought(state_directory(), where, [volume.volid for volume in volumes])
+
+    def choose_way(self, group: Group, chosen: Chosen, place: Place) -> Way:
+        """Decide whether a place's node is to pull a version, and can: of a shared storage, each node that sees it."""
+        if place.fault or not self._sites.of(chosen.image).pulls:
+            return Way()
+        cluster = self._read_cluster(group.site)
+        seeing = [node.name for node in cluster.nodes if place.shared and cluster.find(node.name, place.storage)]
+        return choose_way(chosen.repository, map(group.site.pve.node, dict.fromkeys([place.node, *seeing])))
 
     def _name_site(self, group: Group, place: Place) -> str:
         return f"{group.site.name.rpartition(':')[0]}:{place.node}"

@@ -54,9 +54,9 @@ def where(settings: Settings, names: tuple[str, ...], nodes: tuple[str, ...], st
     """List the templates at the places where images are published: whose they are, and which are missing.
 
     A template is a version's when name, digest and size agree with the repository (published), or when it was brought
-    from this machine and its version has left the repository since (forgotten). What is called like a version and has
-    another size is broken. All others are strangers, and are never touched. Missing is what `goldsmith publish` would
-    bring.
+    from this machine and its version has left the repository since (forgotten); the same goes for what a node has
+    pulled. What is called like a version and has another size is broken. All others are strangers, and are never
+    touched. Missing is what `goldsmith publish` would bring.
 
     The exit code is 4 when something is missing or broken.
     """

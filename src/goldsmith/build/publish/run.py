@@ -1,4 +1,7 @@
-"""Bringing versions to places: side by side, but one transfer at a time into each storage of each node."""
+"""Bringing versions to places: side by side, but one transfer at a time into each storage of each node.
+
+They are carried there, or the node pulls them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from goldsmith.artifacts.repository import Repository
 from goldsmith.base.digest import digest_bytes
 from goldsmith.base.errors import GoldsmithError, Interrupted, LockTaken
 from goldsmith.base.events import Events, Notice
@@ -18,7 +22,9 @@ from goldsmith.build.facts import Site
 from goldsmith.build.publish.places import Place
 from goldsmith.build.publish.plan import Action, Publication
 from goldsmith.build.publish.records import Brought, note_brought
+from goldsmith.build.pull import ensure_pulled
 from goldsmith.build.several import Job, run_jobs
+from goldsmith.pve.storage import Volume
 
 AT_ONCE = 4
 """Places at a time: all of it is read from one disk, and leaves by one network."""
@@ -27,6 +33,12 @@ TURN_TIMEOUT = 4 * 3600.0
 
 Open = Callable[[Place], AbstractContextManager[Site]]
 """Opens a place's node, with a connection of its own."""
+Bring = Callable[[Site, str, Events], Volume]
+"""Has a version in a storage of a node, and returns it there; where it is already, it is only compared."""
+
+
+DONE = {Action.SEND: "sent", Action.PULL: "pulled", Action.NOTHING: "there"}
+"""What is said of a version that is there now, by what was to be done about it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Published:
 
     publication: Publication
     state: str
-    """`sent`, `there`, `refused` or `failed`."""
+    """`sent`, `pulled`, `there`, `refused` or `failed`."""
     message: str = ""
     seconds: float = 0.0
     error: GoldsmithError | None = None
@@ -43,34 +55,47 @@ class Published:
     @property
     def is_well(self) -> bool:
         """Whether the version is there now."""
-        return self.state in ("sent", "there")
+        return self.state in ("sent", "pulled", "there")
 
 
 def run_publish(
-    plan: Sequence[Publication], cargo: Mapping[str, Cargo], open_place: Open, *, state: Path, events: Events
-) -> Iterator[Published]:
+    plan: Sequence[Publication], cargo: Mapping[str, Cargo], open_place: Open, *, state: Path, events: Events,
+    pulled: Mapping[str, Repository] | None = None,
+) -> Iterator[Published]:  # fmt: skip
     """Do what a plan says; what fails does not keep the rest from being done. Each is yielded when it has ended.
 
-    :param cargo: the versions, by their references; one that is only there, and that nobody can read there, needs none.
+    :param cargo: what is sent, by the versions' references; one that is only there, and that nobody can read there,
+        needs none.
     :param state: goldsmith's own directory on this machine.
+    :param pulled: the repositories, in registries, of those that nodes pull; as for `cargo`.
     """
-    rest: list[Publication] = []
+    rest: list[tuple[Publication, Bring]] = []
     for one in plan:
         if one.action is Action.REFUSE:
             yield Published(one, "refused", one.reason)
-        elif one.action is Action.NOTHING and str(one.version) not in cargo:
+        elif (bring := _find_way(one, cargo, pulled or {})) is None:
             yield Published(one, "there", one.reason)
         else:
-            rest.append(one)
+            rest.append((one, bring))
     jobs = [
         Job(
             f"{one.version} to {one.place}",
-            partial(_publish, one, cargo[str(one.version)], open_place, state, (number, len(rest))),
+            partial(_publish, one, bring, open_place, state, (number, len(rest))),
             shares=_name_turn(one.place),
         )
-        for number, one in enumerate(rest, start=1)
+        for number, (one, bring) in enumerate(rest, start=1)
     ]
     yield from run_jobs(jobs, AT_ONCE, events)
+
+
+def _find_way(one: Publication, cargo: Mapping[str, Cargo], pulled: Mapping[str, Repository]) -> Bring | None:
+    """Return how a version gets to a place; None where it is there, and nobody is to look closer."""
+    reference = str(one.version)
+    if one.action is Action.NOTHING and reference not in (pulled if one.is_archive else cargo):
+        return None
+    if one.is_archive:
+        return partial(ensure_pulled, one.version, pulled[reference])
+    return partial(carry, cargo[reference])
 
 
 def _name_turn(place: Place) -> str:
@@ -78,25 +103,26 @@ def _name_turn(place: Place) -> str:
 
 
 def _publish(
-    one: Publication, cargo: Cargo, open_place: Open, state: Path, place: tuple[int, int], events: Events
+    one: Publication, bring: Bring, open_place: Open, state: Path, place: tuple[int, int], events: Events
 ) -> Published:
     begun, events = time.monotonic(), events.about(str(one.version))
+    if one.denied:
+        events.emit(Notice(message=f"{one.version} is sent to {one.place}: {one.denied}", level="warning"))
     try:
         with (
             open_place(one.place) as site,
             _open_turn(state, site, one.place, events),
             events.step(f"to {one.place}", reason=one.reason, index=place[0], total=place[1]) as outcome,
         ):
-            outcome.result = carry(cargo, site, one.place.storage, events).volid
-            where = one.place.identify(site.name)
-            note_brought(state, Brought(where, one.volid, str(one.version), one.version.digest, cargo.size))
+            volume = bring(site, one.place.storage, events)
+            outcome.result, where = volume.volid, one.place.identify(site.name)
+            note_brought(state, Brought(where, volume.volid, str(one.version), one.version.digest, volume.size))
     except Interrupted:
         raise
     except GoldsmithError as error:
         events.emit(Notice(message=f"{one.version} is not on {one.place}: {error.message}", level="warning"))
         return Published(one, "failed", error.message, time.monotonic() - begun, error)
-    word = "sent" if one.action is Action.SEND else "there"
-    return Published(one, word, one.reason, time.monotonic() - begun)
+    return Published(one, DONE[one.action], one.reason, time.monotonic() - begun)
 
 
 @contextmanager

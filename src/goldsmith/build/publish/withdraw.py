@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 
 from goldsmith.artifacts.channels import Channel
-from goldsmith.artifacts.repository import Version
 from goldsmith.artifacts.retention import PrunePolicy, plan_prune
 from goldsmith.base.digest import Digest
 from goldsmith.base.errors import PveError
@@ -48,7 +47,8 @@ def plan_withdraw(
     :param now: with a time zone.
     :param names: of the images whose templates may go; empty: all of them.
     """
-    versions: list[Version] = [one.version for one in lying if one.version is not None and one.state is State.PUBLISHED]
+    published = [one.version for one in lying if one.version is not None and one.state is State.PUBLISHED]
+    versions = list({one.digest: one for one in published}.values())  # one may lie there sent, and pulled as well
     decided = {step.version.digest: step for step in plan_prune(versions, channels, in_use, policy, now, revoked)}
     planned: list[Withdrawal] = []
     for one in lying:

@@ -8,9 +8,10 @@ from typing import Any
 
 from goldsmith.artifacts.export import measure_template
 from goldsmith.artifacts.manifest import CONFIG_TYPE, Descriptor
+from goldsmith.artifacts.pulling import measure_archive
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.digest import Digest, digest_bytes
-from goldsmith.build.carry import name_template
+from goldsmith.build.carry import name_archive, name_template
 from goldsmith.build.publish.places import Cluster
 from goldsmith.pve.client import NodeState
 from goldsmith.pve.storage import Storage, Volume
@@ -31,6 +32,12 @@ def make_volume(version: Version, storage: str = "local", **changes: Any) -> Vol
     """The template of a version."""
     volid = f"{storage}:vztmpl/{name_template(version)}"
     return replace(Volume(volid, "vztmpl", "tzst", measure_template(version)), **changes)
+
+
+def make_archive(version: Version, storage: str = "local", **changes: Any) -> Volume:
+    """What a node has pulled of a version."""
+    volid = f"{storage}:vztmpl/{name_archive(version)}"
+    return replace(Volume(volid, "vztmpl", "tar", measure_archive(version).start + 4096), **changes)
 
 
 def make_cluster(*, off: tuple[str, ...] = ()) -> Cluster:

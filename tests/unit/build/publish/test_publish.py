@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from goldsmith.artifacts.channels import Channel
 from goldsmith.artifacts.export import measure_template
+from goldsmith.artifacts.pulling import measure_archive
 from goldsmith.artifacts.retention import PrunePolicy
-from goldsmith.build.carry import name_template, parse_name
+from goldsmith.build.carry import name_archive, name_template, parse_name
 from goldsmith.build.publish.lying import Lying, State, judge_place
 from goldsmith.build.publish.places import Place, choose_places
 from goldsmith.build.publish.plan import Action, plan_publish
 from goldsmith.build.publish.records import Brought, find_brought, forget_brought, list_brought, note_brought
 from goldsmith.build.publish.withdraw import plan_withdraw
-from tests.unit.build.publish.making import NOW, make_cluster, make_version, make_volume
+from goldsmith.build.pull import Way
+from tests.unit.build.publish.making import NOW, make_archive, make_cluster, make_version, make_volume
 
 HERE = Place("pve1", "local", available=1 << 40)
 
@@ -33,10 +35,11 @@ HERE = Place("pve1", "local", available=1 << 40)
 )  # fmt: skip
 def test_a_name_says_which_version_is_meant(name: str, number: int, content: str) -> None:
     version = make_version(number, name, content)
-    named = parse_name(name_template(version))
-    assert named is not None
-    assert named.means(version)
-    assert named.reference == str(version)
+    for file in (name_template(version), name_archive(version)):
+        named = parse_name(file)
+        assert named is not None
+        assert named.means(version)
+        assert named.reference == str(version)
 
 
 def test_two_repositories_with_the_same_name_and_tag_never_meet() -> None:
@@ -53,6 +56,7 @@ def test_two_repositories_with_the_same_name_and_tag_never_meet() -> None:
     [
         "golden-20261123.tar.zst", "golden-20261123.2.tar.zst", "debian-12-standard_12.7-1_amd64.tar.zst",
         "golden-20261123.1-0123456789AB.tar.zst", "golden-20261123.1-0123456789ab.tar.gz",
+        "golden-20261123.1-0123456789ab", "goldsmith-golden-20261123.1-0123456789abc.tar",
         "goldsmith-golden-20261123.1-0123456789abc.tar.zst",
     ],
 )  # fmt: skip
@@ -134,6 +138,57 @@ def test_refused_versions_and_bad_places_are_refused_with_their_reasons() -> Non
     assert (step.action, step.reason) == (Action.REFUSE, "it has not been tested")
 
 
+PULLED = Way(is_pulled=True, reason="the node pulls it from oci://r/x")
+DENIED = Way(reason="pve1 runs 9.0.3 and cannot pull")
+
+
+def test_the_plan_says_which_way_and_why() -> None:
+    version = make_version(1)
+    far = Place("pve2", "local", available=1 << 40)
+    ways = {(str(version), HERE): PULLED, (str(version), far): DENIED}
+    pulled, sent = plan_publish([version], [HERE, far], {}, ways=ways)
+    assert (pulled.action, pulled.volid) == (Action.PULL, f"local:vztmpl/{name_archive(version)}")
+    assert pulled.reason == "it is not there yet; the node pulls it from oci://r/x"
+    assert (sent.action, sent.volid) == (Action.SEND, f"local:vztmpl/{name_template(version)}")
+    assert sent.reason == "it is not there yet; sent, as pve1 runs 9.0.3 and cannot pull"
+    assert (pulled.denied, sent.denied) == ("", "pve1 runs 9.0.3 and cannot pull")
+
+
+@pytest.mark.parametrize("way", [PULLED, DENIED, Way()])
+def test_what_was_sent_is_not_pulled_and_what_was_pulled_is_not_sent(way: Way) -> None:
+    version = make_version(1)
+    for volume, reason in (
+        (make_volume(version), "it is there"), (make_archive(version), "it is there, pulled by a node"),
+    ):  # fmt: skip
+        (step,) = plan_publish([version], [HERE], {HERE: [volume]}, ways={(str(version), HERE): way})
+        assert (step.action, step.reason, step.volid) == (Action.NOTHING, reason, volume.volid)
+
+
+def test_an_archive_of_another_size_is_neither_used_nor_overwritten() -> None:
+    version = make_version(1)
+    sizes, archive = measure_archive(version), make_archive(version)
+    for size in (sizes.start - 1, sizes.stop):
+        (step,) = plan_publish([version], [HERE], {HERE: [replace(archive, size=size)]})
+        assert step.action is Action.REFUSE
+        assert step.reason == (
+            f"{archive.volid} is there with {size} bytes, and an archive of {version} has {sizes.start} to "
+            f"{sizes.stop - 1}"
+        )
+    record = Brought("x", archive.volid, str(version), version.digest, archive.size + 1)
+    (step,) = plan_publish([version], [HERE], {HERE: [archive]}, brought={HERE: {archive.volid: record}})
+    assert step.reason.endswith(f"with {archive.size} bytes, and had {archive.size + 1} when it was brought")
+    (step,) = plan_publish([version], [HERE], {HERE: [replace(archive, size=1), make_volume(version)]})
+    assert (step.action, step.volid) == (Action.NOTHING, make_volume(version).volid), "one of them is right"
+
+
+def test_what_is_pulled_wants_room_too() -> None:
+    version = make_version(1)
+    place = replace(HERE, available=measure_archive(version).stop - 2)
+    (step,) = plan_publish([version], [place], {}, ways={(str(version), place): PULLED})
+    assert (step.action, step.reason.partition(":")[0]) == (Action.REFUSE, "pve1")
+    assert "local is full" in step.reason
+
+
 # --- what lies there
 
 
@@ -151,11 +206,34 @@ def test_only_what_is_proven_is_ours() -> None:
     assert (broken.state, broken.is_ours) == (State.BROKEN, False)
 
 
+def test_what_was_pulled_is_ours_by_its_name_within_bounds_or_as_it_was_written_down() -> None:
+    version = make_version(1)
+    archive = make_archive(version)
+
+    def judge(size: int, noted: int | None, *, known: bool = True) -> State:
+        brought = (
+            {} if noted is None else {archive.volid: Brought("x", archive.volid, str(version), version.digest, noted)}
+        )
+        (one,) = judge_place(HERE, [replace(archive, size=size)], [version] if known else [], brought)
+        return one.state
+
+    size, sizes = archive.size, measure_archive(version)
+    assert judge(size, None) is State.PUBLISHED
+    assert judge(size, size) is State.PUBLISHED
+    assert judge(size, size + 512) is State.BROKEN, "another file by now"
+    assert {judge(sizes.start - 1, None), judge(sizes.stop, None)} == {State.BROKEN}
+    assert judge(size, size, known=False) is State.FORGOTTEN
+    assert {judge(size, None, known=False), judge(size, 5, known=False)} == {State.STRANGER}
+    (other,) = judge_place(HERE, [make_archive(make_version(1, content="b"))], [version], {})
+    assert other.state is State.STRANGER, "of another repository"
+
+
 def test_what_is_missing_is_listed() -> None:
-    one, two = make_version(1), make_version(2)
-    found = judge_place(HERE, [make_volume(one)], [one, two], {}, [one, two])
+    one, two, three = make_version(1), make_version(2), make_version(3)
+    lying = [make_volume(one), make_archive(three)]
+    found = judge_place(HERE, lying, [one, two, three], {}, [one, two, three])
     assert [(entry.state, entry.reference) for entry in found] == [
-        (State.PUBLISHED, str(one)), (State.MISSING, str(two)),
+        (State.PUBLISHED, str(one)), (State.PUBLISHED, str(three)), (State.MISSING, str(two)),
     ]  # fmt: skip
 
 
@@ -197,6 +275,16 @@ def test_the_last_ones_are_those_of_the_place() -> None:
         str(make_version(1)): "among the last 2",
         str(make_version(2)): "the newest",
     }
+
+
+def test_one_that_lies_there_twice_counts_once() -> None:
+    one, two = make_version(1), make_version(2)
+    volumes = [make_volume(one), make_archive(one), make_volume(two), make_archive(two)]
+    lying = judge_place(HERE, volumes, [one, two], {})
+    steps = plan_withdraw(lying, (), (), PrunePolicy(2), NOW)
+    assert [step.goes for step in steps] == [False] * 4, "these are the last 2"
+    steps = plan_withdraw(lying, (), (), PrunePolicy(1), NOW)
+    assert [step.lying.volid for step in steps if step.goes] == [volume.volid for volume in volumes[:2]]
 
 
 def test_what_is_not_ours_never_goes() -> None:
