@@ -6,6 +6,7 @@ import pytest
 
 from goldsmith.base.errors import ApiFailed, GuestError, NotOurs, TaskFailed
 from goldsmith.base.secrets import Secret
+from goldsmith.fleet.facts import list_guests
 from goldsmith.pve.client import PveVersion
 from goldsmith.pve.guests import has_vmid_clash
 from goldsmith.pve.properties import Mount, Net
@@ -67,6 +68,34 @@ def test_a_guest_is_seen_in_the_whole_cluster(target: Target) -> None:
     found = target.pve.find_guest(vmid)
     assert found is not None
     assert (found.node, found.kind, found.tags) == (target.node.name, "lxc", ("goldsmith-contract",))
+
+
+def test_a_server_that_was_just_made_is_known_by_its_name(target: Target) -> None:
+    """The cluster does not know that yet: a node tells it names and states every ten seconds (pvestatd)."""
+    target.pve.list_guests()
+    unused = target.vmids[9]  # of one that was there some seconds ago, the cluster has the name still
+    vmid = target.create(unused, tags=("goldsmith", "goldsmith-server"))
+    if target.kind == "embedded":
+        listed = target.pve.find_guest(vmid)
+        assert listed is not None
+        assert (listed.name, listed.tags) == ("", ("goldsmith", "goldsmith-server"))
+    name = f"contract-{vmid}"
+    (found,) = [guest for guest in list_guests(target.pve, [name]) if guest.vmid == vmid]
+    assert (found.name, found.node, found.running) == (name, target.node.name, False)
+    target.node.tasks.wait(target.node.guests.start(vmid))
+    (found,) = [guest for guest in list_guests(target.pve, [name]) if guest.vmid == vmid]
+    assert found.running
+
+
+def test_a_guest_is_copied_several_times_at_once(target: Target) -> None:
+    """Proxmox locks it for each copy; the next one waits."""
+    source, *copies = target.vmids[:3]
+    target.create(source)
+    target.created.update(copies)
+    begun = [target.node.guests.clone(source, vmid, full=True) for vmid in copies]
+    for upid in begun:
+        target.node.tasks.wait(upid)
+    assert set(copies) < {guest.vmid for guest in target.node.guests.list_guests()}
 
 
 def test_a_free_vmid_is_free_until_it_is_taken(target: Target) -> None:

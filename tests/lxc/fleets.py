@@ -22,7 +22,7 @@ from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, pa
 from goldsmith.fleet.backups import Drilled, back_up_server, drill
 from goldsmith.fleet.drift import Drift, find_drift
 from goldsmith.fleet.expiry import list_expired, remove_expired
-from goldsmith.fleet.facts import Guests, read_guests
+from goldsmith.fleet.facts import Guests, list_guests, read_guests
 from goldsmith.fleet.interrupted import find_interrupted
 from goldsmith.fleet.marks import Record, Role
 from goldsmith.fleet.plan import Action, ServerPlan, Wanted, plan_server
@@ -103,7 +103,7 @@ class Lab:
         return f"{network.gateway.network.network_address + 300 + number}/{network.gateway.network.prefixlen}"
 
     def guests(self) -> Guests:
-        return read_guests(self.site.pve.list_guests())
+        return read_guests(list_guests(self.site.pve, [server.hostname for server in self.fleet.servers]))
 
     def plan(self, name: str, version: Version, *, adopt: bool = False) -> ServerPlan:
         server = self.server(name)

@@ -173,14 +173,14 @@ def test_a_backup_without_a_file_is_read_back_by_restoring_it(lab: Lab, node: Ru
     lab.back_up("db1")
     (kept,) = list_backups(lab.server("db1"), lab.site)
     handling = Handling(lab.server("db1"), lab.site, Events(lab.told.append))
-    before = lab.site.pve.list_guests()
+    before = lab.site.node.guests.list_guests()
     read_back(handling, Backup(kept.volid, "", kept.size), [])
     assert [event.line for event in lab.told if isinstance(event, LogLine) and event.source == "restore"]
     file = node.path(kept.volid)
     os.truncate(file, file.stat().st_size // 2)
     with pytest.raises(BackupFailed, match="cannot be read back"):
         read_back(handling, Backup(kept.volid, "", kept.size), [])
-    assert lab.site.pve.list_guests() == before
+    assert lab.site.node.guests.list_guests() == before
 
 
 def test_a_server_that_cannot_be_made_leaves_nothing(lab: Lab, one: Version) -> None:

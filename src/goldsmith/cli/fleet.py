@@ -22,11 +22,11 @@ from goldsmith.cli.versions import Place, Stored, find_places, get_from
 from goldsmith.definition.fleet import Fleet, HostEntry, Server, make_finder, parse_fleet
 from goldsmith.definition.image import Image
 from goldsmith.definition.source import Document, load_document
-from goldsmith.fleet.facts import Guests, read_guests
+from goldsmith.fleet.facts import Guests, list_guests, read_guests
 from goldsmith.fleet.marks import Role
 from goldsmith.fleet.plan import Action, FleetPlan, ServerPlan, Wanted, plan_fleet
 from goldsmith.provision.inventory import read_inventory
-from goldsmith.pve.guests import Guest
+from goldsmith.pve.client import Pve
 from goldsmith.pve.storage import Volume
 
 YAML = (".yml", ".yaml")
@@ -98,13 +98,12 @@ class Yard:
         return self._sites.of(Image(server.name, self.inventory, self.settings.project, proxmox))
 
     def read_guests(self, servers: Iterable[Server]) -> Guests:
-        """Read the guests of every Proxmox that the servers are on: one call for each."""
-        listed: dict[object, list[Guest]] = {}
+        """Read the guests of every Proxmox that the servers are on: mostly one call for each."""
+        places: dict[object, tuple[Pve, list[str]]] = {}
         for server in servers:
             pve = self.find_site(server).pve
-            if pve.connection not in listed:
-                listed[pve.connection] = pve.list_guests()
-        return read_guests(guest for guests in listed.values() for guest in guests)
+            places.setdefault(pve.connection, (pve, []))[1].append(server.hostname)
+        return read_guests(guest for pve, names in places.values() for guest in list_guests(pve, names))
 
     def choose(self, server: Server) -> Chosen:
         """Find the version that a server is to run."""

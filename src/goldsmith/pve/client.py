@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from goldsmith.base.errors import ApiFailed, PermissionMissing, PveError
+from goldsmith.base.errors import ApiFailed, NodeUnreachable, PermissionMissing, PveError
 from goldsmith.pve.answers import Entry, VmId, read_entries
 from goldsmith.pve.backup import Backups
 from goldsmith.pve.connection import Connection, Endpoint
@@ -177,9 +177,35 @@ class Pve:
         return self._nodes.setdefault(name, NodeApi(self._door, name))
 
     def list_guests(self) -> list[Guest]:
-        """Return all guests of the cluster that we may see, by vmid. Status may lag some seconds behind (PVE 8.4)."""
+        """Return all guests of the cluster that we may see, by vmid.
+
+        Vmids, nodes, tags and locks are those of now. Names and whether they run are what each node has told last, up
+        to ten seconds ago (pvestatd); a guest that is younger has no name, one that was being made then `CT<vmid>`.
+        """
         entries = read_entries(self._door.get("/cluster/resources", type="vm"))
         return sorted((parse_guest(entry) for entry in entries), key=lambda guest: guest.vmid)
+
+    def look_again(self, guests: Iterable[Guest]) -> list[Guest]:
+        """Return guests of the cluster's list, by vmid, with the containers as their nodes have them now.
+
+        Those of a node that does not answer stay as they are.
+        """
+        listed = {guest.vmid: guest for guest in guests}
+        for node in sorted({guest.node for guest in listed.values() if guest.kind == "lxc"}):
+            if (found := self._list_containers(node)) is None:
+                continue
+            known = {vmid: guest for vmid, guest in listed.items() if (guest.node, guest.kind) == (node, "lxc")}
+            listed = {vmid: guest for vmid, guest in listed.items() if vmid not in known}
+            listed |= {
+                vmid: replace(guest, pool=known[vmid].pool) if vmid in known else guest for vmid, guest in found.items()
+            }
+        return sorted(listed.values(), key=lambda guest: guest.vmid)
+
+    def _list_containers(self, node: str) -> dict[VmId, Guest] | None:
+        try:
+            return {guest.vmid: guest for guest in self.node(node).guests.list_containers()}
+        except NodeUnreachable:
+            return None
 
     def find_guest(self, vmid: int) -> Guest | None:
         """Find a guest anywhere in the cluster."""

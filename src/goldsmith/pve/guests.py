@@ -88,6 +88,10 @@ class Guests:
         found = [*self._list_kind("lxc"), *self._list_kind("qemu")]
         return sorted(found, key=lambda guest: guest.vmid)
 
+    def list_containers(self) -> list[Guest]:
+        """Return the containers of this node as they are now, by vmid."""
+        return sorted(self._list_kind("lxc"), key=lambda guest: guest.vmid)
+
     def _list_kind(self, kind: Kind) -> list[Guest]:
         try:
             entries = read_entries(self._door.get(f"/nodes/{self._node}/{kind}"))

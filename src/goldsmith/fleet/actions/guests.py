@@ -15,6 +15,7 @@ from goldsmith.definition.image import POOL
 from goldsmith.fleet.actions.data import check_owns_nothing
 from goldsmith.fleet.actions.keys import drop_keys
 from goldsmith.fleet.actions.shellless import await_up
+from goldsmith.fleet.facts import list_guests
 from goldsmith.fleet.goals import (
     CREATE,
     HOLDER,
@@ -109,7 +110,7 @@ def check_nobody_else_makes_it(work: Work) -> None:
 
     :raises LockTaken: it is.
     """
-    for guest in work.site.pve.list_guests():
+    for guest in list_guests(work.site.pve, [work.server.hostname]):
         labels = parse_labels(guest.tags)
         if guest.name == work.server.hostname and labels.role is Role.NEXT and guest.vmid != work.record.new:
             record = parse_record(work.site.pve.node(guest.node).guests.get_config(guest.vmid).description)

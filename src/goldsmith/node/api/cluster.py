@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from goldsmith.node.api.nodes import describe_node
 from goldsmith.node.api.tasks import list_recent
+from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault, ParameterFault
-from goldsmith.node.lxc.config import has_config
+from goldsmith.node.lxc.config import has_config, list_vmids, load_config
 from goldsmith.node.lxc.status import list_guests
 from goldsmith.node.routing import Call, method
 from goldsmith.node.version import REPOID, get_release
@@ -78,15 +83,50 @@ def _list_pools(call: Call) -> list[dict[str, Any]]:
     return [{"id": f"/pool/{name}", "pool": name, "type": "pool"} for name in names]
 
 
+class Told:
+    """What a node tells its cluster of its guests every ten seconds (pvestatd): names, states and numbers.
+
+    What is asked in between is as old as that; only tags, locks and vmids are those of now (PVE::API2Tools, which
+    reads them of the cluster's file system). Here it is told when somebody asks.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._told: dict[Path, tuple[float, dict[int, dict[str, Any]]]] = {}
+
+    def read(self, node: Node) -> dict[int, dict[str, Any]]:
+        """Return what was told last, by vmid."""
+        with self._lock:
+            when, told = self._told.get(node.settings.state, (float("-inf"), {}))
+            if time.monotonic() - when > TELL_SECONDS:
+                told = {guest["vmid"]: guest for guest in list_guests(node)}
+                self._told[node.settings.state] = (time.monotonic(), told)
+            return told
+
+
+TELL_SECONDS = 10.0
+_TOLD = Told()
+_NOT_TOLD = frozenset(("cpus", "swap", "maxswap", "pid", "tags", "lock"))
+
+
 def _list_guests(call: Call) -> list[dict[str, Any]]:
-    access, found = call.node.access.load(), []
-    for guest in list_guests(call.node):
-        if call.caller.may(f"/vms/{guest['vmid']}", "VM.Audit"):
-            entry = {**guest, "id": f"lxc/{guest['vmid']}", "node": call.node.name, "maxcpu": guest["cpus"]}
-            entry = {key: value for key, value in entry.items() if key not in ("cpus", "swap", "maxswap", "pid")}
-            pool = access.find_pool_of(guest["vmid"])
-            found.append({"template": 0, **entry, **({"pool": pool} if pool else {})})
+    access, told, found = call.node.access.load(), _TOLD.read(call.node), []
+    for vmid in list_vmids(call.node):
+        if call.caller.may(f"/vms/{vmid}", "VM.Audit"):
+            entry = {"id": f"lxc/{vmid}", "vmid": vmid, "node": call.node.name, "type": "lxc", "status": "unknown"}
+            if guest := told.get(vmid):
+                known = {key: value for key, value in guest.items() if key not in _NOT_TOLD}
+                entry |= {"template": 0, **known, "maxcpu": guest["cpus"]}
+            pool = access.find_pool_of(vmid)
+            found.append({**entry, **_read_present(call.node, vmid), **({"pool": pool} if pool else {})})
     return found
+
+
+def _read_present(node: Node, vmid: int) -> dict[str, str]:
+    with suppress(ApiFault):  # it has just gone
+        options = load_config(node, vmid).current
+        return {key: options.get(key) for key in ("tags", "lock") if options.get(key)}
+    return {}
 
 
 def _list_node(call: Call) -> list[dict[str, Any]]:
