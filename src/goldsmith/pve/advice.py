@@ -6,8 +6,8 @@ import re
 
 from goldsmith.base.errors import TaskFailed
 
-HELD = re.compile(r"\b(?:CT|VM) is locked \((backup|snapshot|snapshot-delete)\)")
-"""A guest that something else works on, which ends by itself; nothing was done to it."""
+HELD = re.compile(r"\b(?:CT|VM) is locked \((backup|disk|fstrim|rollback|snapshot|snapshot-delete)\)")
+"""A guest that something else works on, which ends by itself; nothing was done to it. `disk`: it is being copied."""
 BUSY = re.compile(
     r"can't lock file '[^']*' - got timeout"
     r"|can't aquire lock '[^']*' - got timeout"  # sic (PVE::Tools::lock_file)

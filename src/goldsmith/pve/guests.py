@@ -23,7 +23,7 @@ from goldsmith.pve.containers import (
 )
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.properties import parse_tags
-from goldsmith.pve.slots import limit_making
+from goldsmith.pve.slots import limit_copying, limit_making
 from goldsmith.pve.tasks import FIRST_PAUSE, LONGEST_PAUSE, Tasks
 
 Kind = Literal["lxc", "qemu"]
@@ -205,7 +205,7 @@ class Guests:
         self, vmid: int, newid: int, *, hostname: str = "", full: bool | None = None, storage: str = "",
         snapshot: str = "", pool: str = "", description: str = "",
     ) -> Upid:  # fmt: skip
-        """Copy a container, or one of its snapshots, when the node has room for one more.
+        """Copy a container, or one of its snapshots, when nobody copies it and the node has room for one more.
 
         A template is cloned on write unless `full`.
         """
@@ -218,7 +218,7 @@ class Guests:
         }
         given = {name: text for name, text in texts.items() if text}
         path, parameters = f"{self._path(vmid)}/clone", {"newid": newid, "full": full, **given}
-        places = limit_making(self._node, storage)
+        places = {**limit_copying(self._node, vmid), **limit_making(self._node, storage)}
         return self._tasks.begin(places, lambda: read_upid(self._door.post(path, parameters)))
 
     def make_template(self, vmid: int, *, timeout: float = 600.0) -> None:

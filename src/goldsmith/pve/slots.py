@@ -108,6 +108,11 @@ def limit_dump(node: str) -> dict[Place, int]:
     return {("dump", node): DUMPS_AT_ONCE}
 
 
+def limit_copying(node: str, vmid: int) -> dict[Place, int]:
+    """Return the place of a copy of a guest, which Proxmox locks for that long (`disk`, PVE::API2::LXC)."""
+    return {("copy", node, str(vmid)): 1}
+
+
 def limit_making(node: str, storage: str) -> dict[Place, int]:
     """Return the places of the making of a guest. `storage` may be empty: not known."""
     places: dict[Place, int] = {("make", node): MADE_AT_ONCE}

@@ -151,6 +151,7 @@ def test_what_is_no_upid(upid: str) -> None:
         ("unable to restore CT 900 - cfs-lock 'storage-nfs' error: got lock request timeout", "", True),
         ("cfs-lock 'storage-nfs' error: no quorum!", "", False),
         ("CT is locked (backup)", "", True),
+        ("CT is locked (disk)", "", True),
         (
             "job errors",
             "INFO: x\nERROR: Backup of VM 900 failed - CT is locked (snapshot)\nTASK ERROR: job errors",
