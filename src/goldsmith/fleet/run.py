@@ -23,7 +23,7 @@ from goldsmith.build.undo import Undo
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.backup import ensure_backup
 from goldsmith.fleet.actions.checks import check_before, ensure_checks
-from goldsmith.fleet.actions.data import ensure_data, ensure_detached
+from goldsmith.fleet.actions.data import check_movable, ensure_data, ensure_detached
 from goldsmith.fleet.actions.guests import (
     ensure_gone,
     ensure_holder,
@@ -262,12 +262,12 @@ def roll_back(
     current, previous = guests.find(server.hostname, Role.CURRENT), find_previous(server, site, guests)
     if current is None or previous is None:
         return None
-    has_own = bool(list_old_data(server, site, previous.vmid))
+    data = () if list_old_data(server, site, previous.vmid) else list_old_data(server, site, current.vmid)
+    check_movable(server, site, current.vmid, data)
     record = Record(
         run="", server=server.name, strategy=ROLLBACK, node=site.node.name, image=previous.labels.image,
         tag=previous.labels.tag, old=current.vmid, new=previous.vmid, was=current.labels.version,
-        data=() if has_own else list_old_data(server, site, current.vmid), by=name_operator(),
-        cluster=read_cluster(site, current.vmid, server.name),
+        data=data, by=name_operator(), cluster=read_cluster(site, current.vmid, server.name),
     )  # fmt: skip
     with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:
         return carry_out(work)
@@ -292,10 +292,12 @@ def restore_server(
         raise FleetError(what, hint="rename that, or remove it")
     image, _, tag = version.rpartition(":")
     now = current.labels.version if current is not None else ""
+    data = list_left_out(server, site, current.vmid, backup.volid) if data_only and current is not None else ()
+    check_movable(server, site, current.vmid if current is not None else 0, data)
     record = Record(
         run="", server=server.name, strategy=RESTORE_DATA if data_only else RESTORE, node=site.node.name, image=image,
         tag=tag, old=current.vmid if current is not None else 0, was=now, backup=backup.volid, by=name_operator(),
-        data=list_left_out(server, site, current.vmid, backup.volid) if data_only and current is not None else (),
+        data=data,
         cluster=read_cluster(site, current.vmid, server.name) if current is not None else {},
     )  # fmt: skip
     with open_work(server, site, record, repository, repository.find_version(record.version), around) as work:

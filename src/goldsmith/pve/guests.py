@@ -105,12 +105,12 @@ class Guests:
         """Find a guest of this node."""
         return next((guest for guest in self.list_guests() if guest.vmid == vmid), None)
 
-    def get_config(self, vmid: int) -> ContainerConfig:
-        """Return a container's configuration.
+    def get_config(self, vmid: int, *, snapshot: str = "") -> ContainerConfig:
+        """Return a container's configuration, or what it was when a snapshot was made.
 
         :raises ApiFailed: there is no such container.
         """
-        return parse_config(self._door.get(f"{self._path(vmid)}/config"))
+        return parse_config(self._door.get(f"{self._path(vmid)}/config", snapshot=snapshot or None))
 
     def get_status(self, vmid: int) -> GuestStatus:
         """Return how a container is at this moment."""

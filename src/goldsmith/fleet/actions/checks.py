@@ -19,7 +19,7 @@ from goldsmith.base.units import render_bytes
 from goldsmith.definition.mounts import Check
 from goldsmith.definition.values import DHCP
 from goldsmith.fleet.actions.data import check_data
-from goldsmith.fleet.actions.membership import check_membership
+from goldsmith.fleet.actions.membership import check_membership, check_remaking
 from goldsmith.fleet.actions.shellless import check_shell
 from goldsmith.fleet.goals import NEW, Checked, ChecksHold
 from goldsmith.fleet.specification import DEFAULT_DISK, list_data_paths
@@ -50,6 +50,7 @@ def check_before(_goal: Checked, work: Work) -> str:
         check_signed(repository, version, work.signers_file)
     check_architecture(work, repository, version)
     check_membership(work)
+    check_remaking(work)
     check_data(work)
     if not version.backup:  # nobody can look into one
         check_image_leaves_data_alone(work, repository, version)

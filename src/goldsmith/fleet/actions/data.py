@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Set
+from collections.abc import Container, Iterable, Set
 from functools import partial
 
 from goldsmith.base.errors import DataMissing, FleetError
@@ -11,7 +11,7 @@ from goldsmith.build.facts import Site
 from goldsmith.definition.fleet import Server
 from goldsmith.fleet.actions.mend import mend_moves
 from goldsmith.fleet.archived import list_archived_paths
-from goldsmith.fleet.goals import HOLDER, NEW, OLD, RESTORE_DATA, DataAt, Detached
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, RECREATE, RESTORE_DATA, DataAt, Detached
 from goldsmith.fleet.specification import list_mounts, render_data
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerConfig
@@ -154,10 +154,28 @@ def check_owns_nothing(work: Handling, vmid: int, discard: Set[str]) -> None:
         )
 
 
-def check_data(work: Work) -> None:
-    """Check before anything is done that the old guest has the declared data, and no other.
+def check_movable(server: Server, site: Site, vmid: int, data: Iterable[tuple[str, str]]) -> None:
+    """Check that no snapshot of a guest has its data: Proxmox hands such volumes to no other guest.
 
-    :raises FleetError: it has data that the inventory does not declare.
+    :param data: what is to be handed over: path and volume id.
+    :raises FleetError: one has.
+    """
+    paths = {volid: path for path, volid in data}
+    guests = site.node.guests
+    for snapshot in guests.list_snapshots(vmid) if paths else []:
+        mounts = guests.get_config(vmid, snapshot=snapshot.name).mounts.values()
+        if held := sorted(paths[mount.volume] for mount in mounts if mount.volume in paths):
+            raise FleetError(
+                f"{server.name}: snapshot {snapshot.name} of guest {vmid} has {', '.join(held)}, which Proxmox hands "
+                "to no other guest as long as that is there",
+                hint=f"pct delsnapshot {vmid} {snapshot.name}, where nobody needs it any more",
+            )
+
+
+def check_data(work: Work) -> None:
+    """Check before anything is done that the old guest has the declared data, and no other, and can give it away.
+
+    :raises FleetError: it has data that the inventory does not declare, or that is in a snapshot.
     """
     old = work.find_guest(OLD) or (work.record.old if work.adopt else 0)
     config = work.find(old)
@@ -173,3 +191,12 @@ def check_data(work: Work) -> None:
             f"{work.server.name}: guest {old} has data that the inventory does not declare: {', '.join(listed)}",
             hint="declare it under data, or say that it may be lost: --discard PATH",
         )
+    if work.record.strategy == RECREATE and config.protection:
+        what = f"{work.server.name}: guest {old} is protected, and Proxmox does not let it be destroyed"
+        raise FleetError(what, hint=f"pct set {old} -protection 0, or strategy: swap")
+    if work.record.data and not config.unprivileged:
+        raise FleetError(
+            f"{work.server.name}: guest {old} is privileged: in the new one, which is not, nobody owns its data",
+            hint=f"make it unprivileged first: back it up, then pct restore {old} BACKUP --unprivileged 1 --force 1",
+        )
+    check_movable(work.server, work.site, old, work.record.data)

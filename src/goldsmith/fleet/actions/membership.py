@@ -9,7 +9,7 @@ from goldsmith.base.digest import JsonValue
 from goldsmith.base.errors import FleetError, PermissionMissing
 from goldsmith.base.events import Notice
 from goldsmith.build.facts import Site
-from goldsmith.fleet.goals import HOLDER, NEW, OLD, FirewallAt, Joined, Left
+from goldsmith.fleet.goals import HOLDER, NEW, OLD, RECREATE, FirewallAt, Joined, Left
 from goldsmith.fleet.marks import Record
 from goldsmith.fleet.work import Work
 from goldsmith.pve.membership import Membership
@@ -63,6 +63,25 @@ def check_membership(work: Work) -> None:
         raise FleetError(
             f"{work.server.name}: guest {work.record.old} cannot be replaced without a privilege, for {lacking}",
             hint="grant it, or take the guest out first, and put the new one in afterwards",
+        )
+
+
+def check_remaking(work: Work) -> None:
+    """Refuse to make a server anew under its vmid where the right to do so goes with the guest that it is now.
+
+    Proxmox takes a guest that is destroyed out of its pool, and removes what is granted on it alone (PVE 8.4,
+    PVE::AccessControl::remove_vm_access).
+
+    :raises FleetError: nothing else lets us make a guest of that vmid.
+    """
+    if work.record.strategy != RECREATE:
+        return
+    pool, privileges = work.server.variables.pool, work.site.pve.find_privileges
+    paths = ["/vms", *([f"/pool/{pool}"] if pool else [])]
+    if not any("VM.Allocate" in privileges(path) for path in paths):
+        raise FleetError(
+            f"{work.server.name}: when guest {work.record.old} is destroyed, so is the right to make it again",
+            hint="grant VM.Allocate on /vms, or on a pool that the inventory names (pool); or strategy: swap",
         )
 
 
