@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from proxmoxer import ProxmoxAPI
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import BackupFailed, FleetError, NotOurs, RolledBack
@@ -100,6 +101,72 @@ def test_data_is_kept(lab: Lab, one: Version, two: Version, strategy: str) -> No
     print("outage with data:", strategy, replaced.outage)
     backups = lab.site.node.storage.list_content("local", "backup")
     assert [backup.protected for backup in backups] == [True]
+
+
+def test_more_data_than_the_root_disk_has_room_for_is_no_hindrance_to_going_back(
+    lab: Lab, node: RunningNode, one: Version, two: Version
+) -> None:
+    """The old guest is made from its backup, which has the data in it, too; it is in its pool again."""
+    node.api.pools.post(poolid="lab")
+    try:
+        lab.declare("db1", strategy="recreate", disk="local:1", pool="lab", **DATA)
+        lab.hosts["db1"]["data"] = [{"path": "/srv/data", "volume": "local:2"}]
+        first = lab.deploy("db1", one)
+        lab.run("db1", "echo precious > /srv/data/word; head -c 900M /dev/zero > /srv/data/large")
+        volumes = lab.list_volumes()
+        lab.hosts["db1"]["checks"] = [{"command": "grep -q one /etc/golden", "timeout": 2}]
+        with pytest.raises(RolledBack, match="db1 was not replaced, and is as it was before"):
+            lab.deploy("db1", two)
+        assert (
+            lab.run("db1", "cat /etc/golden /srv/data/word; stat -c %s /srv/data/large") == "one\nprecious\n943718400"
+        )
+        assert lab.list_guests() == {first.vmid: "goldsmith-server running"}
+        assert len(lab.list_volumes()) == len(volumes)
+        assert lab.site.node.guests.get_config(first.vmid).unused == {}
+        assert [guest.pool for guest in lab.site.pve.list_guests() if guest.vmid == first.vmid] == ["lab"]
+    finally:
+        lab.clear()
+        node.api.pools("lab").delete()
+
+
+@pytest.mark.parametrize("strategy", ["swap", "recreate"])
+def test_data_that_cannot_be_handed_over_is_told_before_anything_is_done(
+    lab: Lab, one: Version, two: Version, strategy: str
+) -> None:
+    lab.declare("db1", strategy=strategy, **DATA)
+    first = lab.deploy("db1", one)
+    guests, tasks = lab.site.node.guests, lab.site.node.tasks
+    tasks.wait(guests.create_snapshot(first.vmid, "before"))
+    with pytest.raises(FleetError, match=f"snapshot before of guest {first.vmid} has /srv/data") as refused:
+        lab.deploy("db1", two)
+    assert refused.value.hint.startswith(f"pct delsnapshot {first.vmid} before")
+    assert lab.list_guests() == {first.vmid: "goldsmith-server running"}
+    assert lab.site.node.storage.list_content("local", "backup") == []
+    tasks.wait(guests.delete_snapshot(first.vmid, "before"))
+    if strategy == "recreate":
+        guests.set_config(first.vmid, {"protection": True})
+        with pytest.raises(FleetError, match=f"guest {first.vmid} is protected"):
+            lab.deploy("db1", two)
+        guests.set_config(first.vmid, {"protection": False})
+    lab.deploy("db1", two)
+    assert lab.run("db1", "cat /etc/golden") == "two"
+
+
+def test_a_drill_shares_nothing_with_the_server(
+    lab: Lab, one: Version, root_ticket: ProxmoxAPI, tmp_path: Path
+) -> None:
+    """Not a directory of the node that is mounted into it either; and it goes, although the server is protected."""
+    lab.declare("db1", **DATA)
+    first = lab.deploy("db1", one)
+    lab.run("db1", "echo precious > /srv/data/word")
+    tmp_path.chmod(0o755)
+    root_ticket.nodes("pve").lxc(first.vmid).config.put(mp7=f"{tmp_path},mp=/srv/node", protection=1)
+    lab.hosts["db1"]["checks"] = [{"command": "grep -q precious /srv/data/word"}, {"command": "! mountpoint /srv/node"}]
+    lab.back_up("db1")
+    before = lab.site.node.guests.list_guests()
+    assert lab.drill("db1").fault == ""
+    assert lab.site.node.guests.list_guests() == before
+    lab.site.node.guests.set_config(first.vmid, {"protection": False})
 
 
 @pytest.mark.parametrize("strategy", ["swap", "recreate"])

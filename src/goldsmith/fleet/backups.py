@@ -20,7 +20,7 @@ from goldsmith.fleet.actions.backup import back_up, get_plan
 from goldsmith.fleet.actions.checks import run_check, run_tests
 from goldsmith.fleet.actions.guests import settle
 from goldsmith.fleet.actions.shellless import check_shell
-from goldsmith.fleet.archived import RESTORE_TIMEOUT, find_archived_storage
+from goldsmith.fleet.archived import RESTORE_TIMEOUT, choose_disks_apart, find_archived_storage, read_archived
 from goldsmith.fleet.facts import ServerGuest, choose_spare_vmid
 from goldsmith.fleet.marks import Role, describe, find_server
 from goldsmith.fleet.specification import connect
@@ -149,20 +149,28 @@ def _try_out(server: Server, backup: Volume, site: Site, state: Path, inventory:
 def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str) -> None:
     """Restore a backup, data and all, into a guest of a vmid of its own, which shares nothing with the server."""
     text = f"**{server.name}** is restored here from {volid} to see whether that works; it goes again"
+    storage = find_archived_storage(site, volid)
+    disks = choose_disks_apart(read_archived(site, volid), storage)
     spec = ContainerSpec(
         vmid=vmid,
         ostemplate=volid,
         restore=True,
         unique=True,
-        storage=find_archived_storage(site, volid),
+        storage=storage,
+        rootfs=disks.rootfs,
+        mounts=disks.mounts,
+        pool=server.variables.pool or "",
         tags=get_tags("test"),
         description=f"{text}\n{render_mark(run_id)}",
         onboot=False,
+        protection=False,
     )
     site.node.tasks.run(lambda: site.node.guests.create_container(spec), timeout=RESTORE_TIMEOUT)
     net = replace(connect(server, up=False), hwaddr=None)
     changes = {"net0": render_net(net), "tags": render_tags(spec.tags), "description": spec.description}
-    site.node.guests.set_config(vmid, changes, digest=site.node.guests.get_config(vmid).digest)
+    config = site.node.guests.get_config(vmid)
+    others = [key for key in config.nets if key != "net0"]  # that somebody has added by hand: they would be connected
+    site.node.guests.set_config(vmid, changes, delete=others, digest=config.digest)
 
 
 def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, logs: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from functools import partial
 
-from goldsmith.base.errors import FleetError, GuestUnready, LockTaken, NotOurs, ProgramTimedOut, ShellFailed
+from goldsmith.base.errors import FleetError, GuestUnready, LockTaken, NotOurs, ProgramTimedOut, ShellFailed, TaskFailed
 from goldsmith.build import halfmade
 from goldsmith.build.templates import Bringing, ensure_version
 from goldsmith.definition.image import POOL
@@ -42,6 +42,7 @@ from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.door import Parameter
 from goldsmith.pve.properties import Mount, Net, render_net, render_tags
+from goldsmith.pve.tasks import TaskTimedOut
 from goldsmith.verify.settle import find_unreadiness, wait_settled
 
 CREATE_TIMEOUT, SHUTDOWN_TIMEOUT, BOOT_TIMEOUT, SETTLE_TIMEOUT, LOOK_TIMEOUT = 900.0, 60, 120.0, 120.0, 10.0
@@ -90,7 +91,8 @@ def find_whole(work: Work, which: str) -> int:
     """
     vmid = work.find_guest(which)
     if vmid and is_half_made(work, vmid):
-        remove(work, vmid)
+        if work.find(vmid) is not None:
+            remove(work, vmid)
         return 0
     if not vmid:
         clear_half_made(work, which)
@@ -122,9 +124,17 @@ def check_nobody_else_makes_it(work: Work) -> None:
 
 
 def is_half_made(work: Work, vmid: int) -> bool:
-    """Tell whether a guest is not whole: wait for what still makes it, then see whether it is still locked."""
+    """Tell whether a guest is not whole: wait for what still makes it, then see whether it is still locked.
+
+    A task that has failed is listed for some seconds more as one that runs (PVE 8.4).
+    """
     for upid in work.site.node.tasks.list_running(vmid):
-        work.site.node.tasks.wait(upid, work.hear("create"), timeout=CREATE_TIMEOUT)
+        try:
+            work.site.node.tasks.wait(upid, work.hear("create"), timeout=CREATE_TIMEOUT)
+        except TaskTimedOut:
+            raise
+        except TaskFailed as error:
+            work.hear("create")(error.message)
     config = work.find(vmid)
     return config is None or config.lock == "create" or config.rootfs is None
 
@@ -282,6 +292,7 @@ def ensure_gone(goal: Gone, work: Work) -> str:
         raise FleetError(f"{work.server.name}: guest {vmid} has no backup, and is not destroyed")
     ensure_stopped(Stopped(which=goal.which), work)
     if goal.which == OLD:
+        check_owns_nothing(work, vmid, work.discard | list_copies(work, vmid))  # as strictly as never after this
         work.note(destroying=True)
     remove(work, vmid)
     return f"guest {vmid}"
@@ -304,6 +315,10 @@ def list_copies(work: Work, vmid: int) -> Set[str]:
     restored = {RESTORE: record.new, RESTORE_DATA: record.holder}.get(strategy)
     if vmid == restored:
         return work.list_data(vmid).keys()
+    if vmid == record.old and record.destroying and record.holder:
+        # made anew from its backup, by who was killed meanwhile: what is at the holder is the data
+        config = work.get(vmid)
+        return work.list_data(record.holder).keys() | {f"/{key}" for key in config.unused}
     is_copy = vmid == record.new and strategy in (CREATE, RESTORE_DATA)
     return work.server.variables.volume_paths - dict(record.data).keys() if is_copy else set()
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 
-from goldsmith.base.errors import BackupFailed
+from goldsmith.base.errors import BackupFailed, PermissionMissing
+from goldsmith.definition.mounts import DataVolume
+from goldsmith.definition.values import GIB
 from goldsmith.fleet.actions.data import ensure_data
 from goldsmith.fleet.actions.guests import (
-    CREATE_TIMEOUT,
     check_nobody_else_makes_it,
     choose_vmids,
     create,
@@ -19,10 +20,10 @@ from goldsmith.fleet.actions.guests import (
     make_holder,
     remove,
 )
-from goldsmith.fleet.archived import RESTORE_TIMEOUT, read_archived
+from goldsmith.fleet.archived import RESTORE_TIMEOUT, read_archived, render_new
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, DataAt, DataRestored, OldRestored, Parked, Restored
 from goldsmith.fleet.marks import Labels, Role, describe
-from goldsmith.fleet.specification import DEFAULT_DISK, connect, label
+from goldsmith.fleet.specification import DEFAULT_DISK, connect, label, list_mounts, render_data
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
@@ -89,6 +90,8 @@ def _create_restored(work: Work, which: str, candidates: Iterable[int], role: Ro
             tags=label(work.server, labels),
             description=describe(work.server.name, work.record.version, role, work.record),
             onboot=False,
+            protection=False,
+            pool=work.server.variables.pool or "",
         )
 
     return create(work, which, candidates, specify_restored, source="restore", timeout=RESTORE_TIMEOUT)
@@ -97,22 +100,58 @@ def _create_restored(work: Work, which: str, candidates: Iterable[int], role: Ro
 def restore(work: Work, volid: str, vmid: int) -> None:
     """Make a guest from a backup, without any of its data.
 
-    Proxmox drops mount points that are not named when the root disk is; without that it would make all of them anew,
-    empty or from the archive (PVE 8.4).
+    Proxmox makes no mount points that are not named when the root disk is, but unpacks all that is in the archive: the
+    data, too, onto a root disk that has no room for it (PVE 8.4, restore_tar_archive). So that gets volumes of its own,
+    which go again: what is to be the server's data is at the holder.
     """
-    rootfs = _read_rootfs(work, volid)
-    spec = ContainerSpec(vmid=vmid, ostemplate=volid, rootfs=rootfs, restore=True)
-    create_again = partial(
-        work.site.node.guests.create_container, replace(spec, storage=rootfs.volume.partition(":")[0])
-    )
-    work.site.node.tasks.run(create_again, work.hear("restore"), timeout=CREATE_TIMEOUT)
+    rootfs, mounts = _read_rootfs(work, volid), tuple(_list_volumes(work, volid))
+    spec = ContainerSpec(
+        vmid=vmid, ostemplate=volid, rootfs=rootfs, mounts=mounts, restore=True,
+        storage=rootfs.volume.partition(":")[0], pool=work.server.variables.pool or "",
+    )  # fmt: skip
+    create_again = partial(work.site.node.guests.create_container, spec)
+    work.site.node.tasks.run(create_again, work.hear("restore"), timeout=RESTORE_TIMEOUT)
+    drop_volumes(work, vmid)
+
+
+def _list_volumes(work: Work, volid: str) -> Iterator[Mount]:
+    """Yield the volumes to be made for the data in an archive; as the inventory has them where that is not seen."""
+    if archived := _read_archived(work, volid):
+        for _, mount in sorted(archived.items(), key=lambda item: (len(item[0]), item[0])):
+            text = render_new(mount, mount.volume.partition(":")[0])
+            if mount.backup and not mount.is_bind and text:
+                yield Mount(text, mount.path, backup=True)
+        return
+    held = dict(work.record.data)
+    for one in list_mounts(work.server).values():
+        if isinstance(one, DataVolume) and one.backup and str(one.path) in held:
+            yield render_data(one)
+
+
+def _read_archived(work: Work, volid: str) -> Mapping[str, Mount]:
+    """Return the disks of the guest in an archive; none where we may not see them.
+
+    So it is with rights on a pool alone: a guest that is gone is in none.
+    """
+    with suppress(PermissionMissing):
+        return read_archived(work.site, volid)
+    return {}
+
+
+def drop_volumes(work: Work, vmid: int) -> None:
+    """Remove all volumes of a guest that has just been made from a backup but its root disk."""
+    guests = work.site.node.guests
+    for key, mount in work.get(vmid).mounts.items():
+        guests.set_config(vmid, {}, delete=[key])
+        unused = [name for name, volume in work.get(vmid).unused.items() if volume == mount.volume]
+        if unused:
+            guests.set_config(vmid, {}, delete=unused)
 
 
 def _read_rootfs(work: Work, volid: str) -> Mount:
     """Return the root disk to be made: of the size that the archive's configuration says."""
     disk = work.server.variables.disk or DEFAULT_DISK
-    found = read_archived(work.site, volid).get("rootfs")
-    size = found.size if found is not None and found.size else ""
-    gib = size.removesuffix("G") if size.endswith("G") else f"{disk.size / (1 << 30):g}"
+    found = _read_archived(work, volid).get("rootfs")
     storage = found.volume.partition(":")[0] if found is not None else disk.storage
-    return Mount(f"{storage}:{gib}")
+    text = render_new(found, storage) if found is not None else ""
+    return Mount(text or f"{storage}:{disk.size / GIB:g}")

@@ -13,7 +13,7 @@ from goldsmith.base.errors import ApiFailed, BackupFailed, FleetError, GuestUnre
 from goldsmith.build.journal import get_tags, render_mark
 from goldsmith.build.traces import remove_guest
 from goldsmith.definition.fleet import Server
-from goldsmith.fleet.archived import RESTORE_TIMEOUT, find_archived_storage
+from goldsmith.fleet.archived import RESTORE_TIMEOUT, choose_disks_apart, find_archived_storage, read_archived
 from goldsmith.fleet.facts import choose_spare_vmid
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
@@ -99,9 +99,12 @@ def restore_once(work: Handling, volid: str) -> None:
 
 def _restore(work: Handling, volid: str, vmid: int, storage: str, run_id: str) -> None:
     text = f"**{work.server.name}** is restored here from {volid} to read that back; it never runs, and goes again"
+    disks = choose_disks_apart(read_archived(work.site, volid), storage)
     spec = ContainerSpec(
         vmid=vmid, ostemplate=volid, restore=True, unique=True, storage=storage, tags=get_tags("deploy"),
-        description=f"{text}\n\n{render_mark(run_id)}", onboot=False,
+        description=f"{text}\n\n{render_mark(run_id)}", onboot=False, protection=False,
+        rootfs=disks.rootfs, mounts=disks.mounts,
+        pool=work.server.variables.pool or "",
     )  # fmt: skip
     upid = work.site.node.guests.create_container(spec)
     work.site.node.tasks.wait(upid, work.hear("restore"), timeout=RESTORE_TIMEOUT, stop_if_left=True)
