@@ -17,6 +17,7 @@ from fakepve import FakePve
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import PveError, RolledBack
+from goldsmith.fleet.backups import list_backups
 from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.containers import GuestStatus
 from goldsmith.pve.firewall import GuestFirewall
@@ -108,6 +109,19 @@ def test_a_server_stays_what_it_was_in_its_cluster(
     assert (second == first) is (strategy == "recreate")
     assert show(cluster) == before.replace(f"{first}", f"{second}")
     assert lab.site.node.firewalls.read(second) == WALL
+    cluster.ha.clear()
+    lab.clear()
+    lab.hosts.clear()
+
+
+def test_a_backup_does_not_stop_what_ha_manages(made: tuple[Lab, Version, Version], cluster: ClusterState) -> None:
+    """Proxmox refuses that (PVE::VZDump, exec_backup_task); `plain` makes no snapshots, so it is suspended."""
+    lab, one, _ = made
+    lab.declare("db1", disk="plain:2", backup={"storage": "local"})
+    vmid = lab.deploy("db1", one).vmid
+    cluster.ha[f"ct:{vmid}"] = {"state": "started"}
+    lab.back_up("db1")
+    assert len(list_backups(lab.server("db1"), lab.site)) == 1
     cluster.ha.clear()
     lab.clear()
     lab.hosts.clear()

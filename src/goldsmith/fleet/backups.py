@@ -147,7 +147,10 @@ def _try_out(server: Server, backup: Volume, site: Site, state: Path, inventory:
 
 
 def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str) -> None:
-    """Restore a backup, data and all, into a guest of a vmid of its own, which shares nothing with the server."""
+    """Restore a backup, data and all, into a guest of a vmid of its own, which shares nothing with the server.
+
+    Proxmox mounts the node's directories into it that are mounted into the server: they are taken out.
+    """
     text = f"**{server.name}** is restored here from {volid} to see whether that works; it goes again"
     spec = ContainerSpec(
         vmid=vmid,
@@ -160,9 +163,10 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
         onboot=False,
     )
     site.node.tasks.run(lambda: site.node.guests.create_container(spec), timeout=RESTORE_TIMEOUT)
-    net = replace(connect(server, up=False), hwaddr=None)
+    net, config = replace(connect(server, up=False), hwaddr=None), site.node.guests.get_config(vmid)
     changes = {"net0": render_net(net), "tags": render_tags(spec.tags), "description": spec.description}
-    site.node.guests.set_config(vmid, changes, digest=site.node.guests.get_config(vmid).digest)
+    binds = [key for key, mount in config.mounts.items() if mount.is_bind]
+    site.node.guests.set_config(vmid, changes, delete=binds, digest=config.digest)
 
 
 def check_apart(check: Check, handling: Handling, vmid: int, inventory: Path, logs: Path) -> None:

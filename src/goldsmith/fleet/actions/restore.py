@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,9 @@ from goldsmith.fleet.specification import DEFAULT_DISK, connect, label
 from goldsmith.fleet.work import Work
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
+
+GIB = 1 << 30
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": GIB, "T": 1 << 40}
 
 
 def ensure_parked(_goal: Parked, work: Work) -> str:
@@ -112,7 +116,15 @@ def _read_rootfs(work: Work, volid: str) -> Mount:
     """Return the root disk to be made: of the size that the archive's configuration says."""
     disk = work.server.variables.disk or DEFAULT_DISK
     found = read_archived(work.site, volid).get("rootfs")
-    size = found.size if found is not None and found.size else ""
-    gib = size.removesuffix("G") if size.endswith("G") else f"{disk.size / (1 << 30):g}"
+    size = parse_size(found.size or "") if found is not None else None
     storage = found.volume.partition(":")[0] if found is not None else disk.storage
-    return Mount(f"{storage}:{gib}")
+    return Mount(f"{storage}:{(disk.size if size is None else size) / GIB:g}")
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size as a configuration has it: `8G`, `512M`, `1T`, `0T` of a directory; None: it is none.
+
+    Proxmox writes the largest unit that makes it a whole number (PVE::JSONSchema, format_size).
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
+    return int(float(found[1]) * UNITS[found[2]]) if found else None
