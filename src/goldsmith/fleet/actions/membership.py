@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from goldsmith.base.digest import JsonValue
-from goldsmith.base.errors import FleetError, PermissionMissing
+from goldsmith.base.errors import ApiFailed, FleetError, PermissionMissing
 from goldsmith.base.events import Notice
 from goldsmith.build.facts import Site
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, FirewallAt, Joined, Left
@@ -101,7 +101,7 @@ def hand_on_jobs(work: Work, vmid: int) -> None:
     others = {one for one in (work.record.old, work.record.new) if one}
     try:
         work.site.pve.memberships.hand_on_jobs(jobs, others, vmid)
-    except PermissionMissing as error:
+    except ApiFailed as error:  # PermissionMissing, or 500: one with a `dumpdir` is for root@pam alone
         told = f"{work.server.name}: backup job {', '.join(jobs)} names guest {work.record.old}; put {vmid} into it"
         work.events.emit(Notice(message=f"{told} ({error.reason})", level="warning"))
 
