@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
+from goldsmith.node.api.storage import limit_protected
 from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.lxc.archive import read_config
 from goldsmith.node.lxc.backup import BackupRequest, run_backup
@@ -41,6 +42,7 @@ def vzdump(call: Call) -> str:
         prune=prune if params.get("remove", True) else "", excludes=_list_excludes(params.get("exclude-path")),
         standard_excludes=bool(params.get("stdexcludes", True)), lockwait=params.get("lockwait", 180),
         stopwait=params.get("stopwait", 10), command=_render_command(params),
+        most_protected=limit_protected(caller, storage),
         allowed=frozenset(vmid for vmid in vmids if caller.may(f"/vms/{vmid}", "VM.Backup")),
     )  # fmt: skip
     return call.spawn("vzdump", str(vmids[0]) if len(vmids) == 1 else "", run_backup, request)
