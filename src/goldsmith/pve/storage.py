@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -23,6 +22,8 @@ DOWNLOAD_RIGHTS = "Datastore.AllocateTemplate on /storage/{storage}, and Sys.Acc
 """What letting a node download takes since PVE 8.2; before, Sys.Audit and Sys.Modify on /."""
 TEMPLATES = "template/cache"
 """Where a directory storage keeps container templates (PVE::Storage::Plugin, get_vtype_subdirs)."""
+NOTHING_THERE = re.compile(r"volume_size_info on '.*' failed|has size zero")
+"""How Proxmox says that there is no file behind a backup's id, or nothing in it (PVE::API2::Storage::Content)."""
 OURS = "goldsmith"
 """A word in the first line of all notes that we write."""
 
@@ -192,16 +193,24 @@ class Storages:
 
         A list has the first line of notes alone (pve-storage 8.3, `file_read_firstline`); the rest is asked for of each
         whose first line has the word goldsmith.
+
+        :raises ApiFailed: the node cannot say now whose they are.
         """
         return [self._complete(volume) for volume in self.list_content(storage, "backup")]
 
     def _complete(self, volume: Volume) -> Volume:
         if volume.content != "backup" or OURS not in volume.notes:
             return volume
-        with suppress(ApiFailed):  # it has just gone, or may not be read: then the first line has to do
+        try:
             entry = Entry(self._door.get(self._volume_path(volume.volid)))
-            return replace(volume, notes=entry.text("notes") or volume.notes)
-        return volume
+        except ApiFailed as error:  # else a node that cannot say so now would make it nobody's
+            if not NOTHING_THERE.search(error.reason) and self._is_listed(volume.volid):
+                raise
+            return volume
+        return replace(volume, notes=entry.text("notes") or volume.notes)
+
+    def _is_listed(self, volid: str) -> bool:
+        return any(volume.volid == volid for volume in self.list_content(volid.partition(":")[0]))
 
     def has_volume(self, volid: str) -> bool:
         """Tell for sure whether a volume is there: a list leaves out what we may not see, and says nothing of that.
@@ -213,7 +222,7 @@ class Storages:
         except PermissionMissing:
             raise
         except ApiFailed:  # what is missing has no format, no size, no dataset...: each type of storage says it its way
-            return any(volume.volid == volid for volume in self.list_content(volid.partition(":")[0]))
+            return self._is_listed(volid)
         return True
 
     def list_appliances(self) -> list[Appliance]:
@@ -372,7 +381,7 @@ class Storages:
             if "does not exist" not in error.reason or name not in error.reason:
                 raise
         except TaskFailed:  # a Proxmox Backup Server fails to forget what it does not have (PBSPlugin.pm, free_image)
-            if not is_backup(volid) or self.find_volume(volid) is not None:
+            if not is_backup(volid) or self._is_listed(volid):
                 raise
 
     def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
