@@ -111,6 +111,12 @@ CALLS = (
         "what lies in a storage",
     ),
     ApiCall(
+        "GET",
+        f"{_STORAGE}/content/{{volume}}",
+        "as for a list that shows it",
+        "all notes of a backup, and whether a volume is there",
+    ),
+    ApiCall(
         "PUT",
         f"{_STORAGE}/content/{{volume}}",
         "Datastore.AllocateSpace, VM.Backup on the guest; for a sixth protected one of a guest Datastore.Allocate",
