@@ -160,6 +160,7 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
         storage=find_archived_storage(site, volid),
         tags=get_tags("test"),
         description=f"{text}\n{render_mark(run_id)}",
+        pool=server.variables.pool or "",
         onboot=False,
     )
     site.node.tasks.run(lambda: site.node.guests.create_container(spec), timeout=RESTORE_TIMEOUT)

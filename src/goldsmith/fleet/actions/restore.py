@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from goldsmith.base.errors import BackupFailed
+from goldsmith.base.errors import BackupFailed, PermissionMissing
 from goldsmith.fleet.actions.data import ensure_data
 from goldsmith.fleet.actions.guests import (
     CREATE_TIMEOUT,
@@ -48,7 +49,7 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
     vmid = work.find_guest(OLD)
     if vmid and not work.record.destroying and not is_half_made(work, vmid):
         return "it is there"
-    if work.site.node.storage.find_volume(work.record.backup) is None:
+    if not has_backup(work):
         raise BackupFailed(f"{work.server.name}: the backup {work.record.backup or 'of it'} is not there")
     if stale := vmid or work.find_guest(NEW):
         remove(work, stale)
@@ -56,6 +57,18 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
     work.mark(work.record.old, Role.CURRENT, work.record)
     work.note(destroying=False)
     return f"guest {work.record.old} from {work.record.backup}"
+
+
+def has_backup(work: Work) -> bool:
+    """Tell whether the backup is there.
+
+    To rights on a pool alone it is out of sight as soon as its guest is gone; but whoever may make a guest of that vmid
+    may restore it from there (PVE::Storage, check_volume_access).
+    """
+    try:
+        return bool(work.record.backup) and work.site.node.storage.has_volume(work.record.backup)
+    except PermissionMissing:
+        return True
 
 
 def ensure_beside(_goal: Restored, work: Work) -> str:
@@ -92,6 +105,7 @@ def _create_restored(work: Work, which: str, candidates: Iterable[int], role: Ro
             nets=(connect(work.server, up=False),),
             tags=label(work.server, labels),
             description=describe(work.server.name, work.record.version, role, work.record),
+            pool=work.server.variables.pool or "",
             onboot=False,
         )
 
@@ -105,7 +119,8 @@ def restore(work: Work, volid: str, vmid: int) -> None:
     empty or from the archive (PVE 8.4).
     """
     rootfs = _read_rootfs(work, volid)
-    spec = ContainerSpec(vmid=vmid, ostemplate=volid, rootfs=rootfs, restore=True)
+    pool = work.server.variables.pool or ""
+    spec = ContainerSpec(vmid=vmid, ostemplate=volid, rootfs=rootfs, restore=True, pool=pool)
     create_again = partial(
         work.site.node.guests.create_container, replace(spec, storage=rootfs.volume.partition(":")[0])
     )
@@ -115,7 +130,9 @@ def restore(work: Work, volid: str, vmid: int) -> None:
 def _read_rootfs(work: Work, volid: str) -> Mount:
     """Return the root disk to be made: of the size that the archive's configuration says."""
     disk = work.server.variables.disk or DEFAULT_DISK
-    found = read_archived(work.site, volid).get("rootfs")
+    found: Mount | None = None
+    with suppress(PermissionMissing):  # see `has_backup`
+        found = read_archived(work.site, volid).get("rootfs")
     size = parse_size(found.size or "") if found is not None else None
     storage = found.volume.partition(":")[0] if found is not None else disk.storage
     return Mount(f"{storage}:{(disk.size if size is None else size) / GIB:g}")

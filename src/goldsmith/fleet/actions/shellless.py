@@ -101,7 +101,7 @@ def _restore(work: Handling, volid: str, vmid: int, storage: str, run_id: str) -
     text = f"**{work.server.name}** is restored here from {volid} to read that back; it never runs, and goes again"
     spec = ContainerSpec(
         vmid=vmid, ostemplate=volid, restore=True, unique=True, storage=storage, tags=get_tags("deploy"),
-        description=f"{text}\n\n{render_mark(run_id)}", onboot=False,
+        description=f"{text}\n\n{render_mark(run_id)}", pool=work.server.variables.pool or "", onboot=False,
     )  # fmt: skip
     upid = work.site.node.guests.create_container(spec)
     work.site.node.tasks.wait(upid, work.hear("restore"), timeout=RESTORE_TIMEOUT, stop_if_left=True)
