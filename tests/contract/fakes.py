@@ -186,7 +186,11 @@ class Node(FakePve):  # type: ignore[misc]
             await super()._content_put(values, user)
             return
         self._check_access(user, sid, vtype, owner, volid)
-        store["volumes"][volname].update({key: values[key] for key in ("notes", "protected") if key in values})
+        for key in ("notes", "protected"):  # one after the other (PVE::API2::Storage::Content, updateattributes)
+            if key == "protected" and values.get(key) and store.get("full"):
+                raise PveError(500, f"The number of protected backups per guest is limited to 5 on storage '{sid}'")
+            if key in values:
+                store["volumes"][volname][key] = values[key]
 
     async def _content_delete(self, values: dict[str, Any], user: str) -> Any:
         sid, volname, _, store, _, owner, _ = self._volume_target(values)

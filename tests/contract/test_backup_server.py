@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from goldsmith.base.errors import PermissionMissing
+from goldsmith.base.errors import ApiFailed, PermissionMissing
 from goldsmith.build.facts import Site
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
@@ -47,6 +47,15 @@ def test_a_backup_there_is_found_read_changed_and_removed(site: Site) -> None:
     store.delete_volume(backup.volid)
     assert not store.has_volume(backup.volid)
     store.delete_volume(backup.volid)  # gone already: no failure, although the task fails there
+
+
+def test_what_cannot_be_protected_keeps_its_notes(node: Node, site: Site) -> None:
+    backup = site.node.backups.create(VMID, storage="vault", notes=NOTES)
+    node.storages["vault"]["full"] = True
+    with pytest.raises(ApiFailed, match="limited to 5 on storage 'vault'") as refused:
+        site.node.storage.set_volume(backup.volid, {"notes": "goldsmith: something that is kept", "protected": True})
+    assert "--max-protected-backups" in refused.value.hint
+    assert [found.notes for found in site.node.storage.read_backups("vault")] == [NOTES]
 
 
 def test_notes_longer_than_a_template_are_whole(site: Site) -> None:

@@ -385,8 +385,12 @@ class Storages:
                 raise
 
     def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
-        """Change a backup's `notes` or `protected`."""
-        self._door.put(self._volume_path(volid), changes)
+        """Change a backup's `notes` or `protected`.
+
+        Proxmox would change the notes and then refuse to protect it (a limit): the backup would say what it is not.
+        """
+        for name in sorted(changes, reverse=True):  # `protected` first
+            self._door.put(self._volume_path(volid), {name: changes[name]})
 
     def _volume_path(self, volid: str) -> str:
         """Return the path of one volume. Its id is whole there: a name with a colon is taken for one (Content.pm).
