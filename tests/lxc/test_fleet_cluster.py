@@ -46,7 +46,8 @@ class HighAvailability:
         self.thread = threading.Thread(target=self._work, daemon=True)
 
     def get_status(self, vmid: int) -> GuestStatus:
-        return replace(self.guests.get_status(vmid), ha_managed=f"ct:{vmid}" in self.cluster.ha)
+        state = self.cluster.ha.get(f"ct:{vmid}", {}).get("state", "ignored")
+        return replace(self.guests.get_status(vmid), ha_managed=state != "ignored")
 
     def _work(self) -> None:
         while not self._done.wait(0.1):
@@ -91,7 +92,8 @@ def test_a_server_stays_what_it_was_in_its_cluster(
     lab, one, two = made
     lab.declare("db1", strategy=strategy, **DATA)
     first = lab.deploy("db1", one).vmid
-    cluster.ha[f"ct:{first}"] = {"state": "started", "max_restart": 2}
+    state = {"swap": "started", "recreate": "ignored"}[strategy]  # the latter is no managed one by a guest's status
+    cluster.ha[f"ct:{first}"] = {"state": state, "max_restart": 2}
     cluster.rules["near"] = {"type": "node-affinity", "nodes": "pve1", "resources": f"ct:{first}"}
     cluster.replication[f"{first}-0"] = {"type": "local", "target": "pve2"}
     cluster.jobs["nightly"] = {"vmid": f"{first}", "storage": "local"}
