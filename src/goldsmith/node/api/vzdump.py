@@ -8,7 +8,7 @@ from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.api.storage import limit_protected
 from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.lxc.archive import read_config
-from goldsmith.node.lxc.backup import BackupRequest, run_backup
+from goldsmith.node.lxc.backup import BackupRequest, find_template_fault, run_backup
 from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.create import find_archive
 from goldsmith.node.lxc.options import split_list
@@ -68,6 +68,8 @@ def _check_params(call: Call) -> None:
         refused = {name: "Only root may set this option." for name in _ROOT_ONLY if name in params}
         if refused:
             raise ParameterFault(refused)
+    if fault := find_template_fault(params.get("notes-template", "")):
+        raise ParameterFault({"notes-template": f"{fault}\n"})
     if any(params.get(name) for name in ("bwlimit", "ionice", "performance")):
         caller.check("/", "Sys.Modify")
     if params.get("prune-backups"):

@@ -184,6 +184,20 @@ def render_excludes(patterns: list[str]) -> list[str]:
     return [f".{pattern}" if pattern.startswith("/") else pattern for pattern in patterns]
 
 
+NOTE_VARIABLES = frozenset(("cluster", "guestname", "node", "vmid"))
+
+
+def find_template_fault(template: str) -> str:
+    """Return what is wrong with a notes template, in PVE's words; empty where nothing is."""
+    if "\n" in template:
+        return "contains a line feed"
+    escapes = (match for match in re.finditer(r"\\(.)", template) if match[1] not in "n\\")
+    variables = (match for match in re.finditer(r"\{\{([^\s{}]+)\}\}", template) if match[1] not in NOTE_VARIABLES)
+    found = [f"escape sequence '{match[0]}' at char {match.start()}" for match in escapes]
+    found += [f"variable '{match[1]}' at char {match.end() - len(match[1])}" for match in variables]
+    return f"found unknown: {', '.join(found)}" if found else ""
+
+
 def render_notes(template: str, values: Mapping[str, str]) -> str:
     r"""Fill in a notes template: `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}`; `\n` is a line feed."""
     text = re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], template)
