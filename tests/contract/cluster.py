@@ -27,6 +27,8 @@ class ClusterState:
         self.kept: dict[str, dict[str, Fields]] = {path: {} for path in KEYS}
         self._otherwise = fake.synthesise
         fake.synthesise = self._answer
+        self.unreachable = False
+        """Whether the other node is off: then no replication job is ever removed but by force."""
 
     @property
     def ha(self) -> dict[str, Fields]:
@@ -50,16 +52,27 @@ class ClusterState:
             return await self._otherwise(match, method, info, user, values)
         key = KEYS[path]
         if method == "GET":
-            return [self._show(path, name) for name in self.kept[path]]
+            shown = [self._show(path, name) for name in self.kept[path]]
+            self._schedule()
+            return shown
         if method == "POST":
             return self._add(path, values[key], {name: value for name, value in values.items() if name != key})
         name = match.params[key]
         if name not in self.kept[path]:
             raise PveError(500, f"no such {path.rpartition('/')[2]} '{name}'")
+        if method == "DELETE" and path == "/cluster/replication" and not values.get("force"):
+            self.replication[name]["remove_job"] = "full"
+            return None
         if method == "DELETE":
             return self._remove(path, name)
         self.kept[path][name].update({one: value for one, value in values.items() if one not in (key, "delete")})
         return None
+
+    def _schedule(self) -> None:
+        """Remove, after somebody has seen them once more, the jobs that are to go."""
+        for name, job in list(self.replication.items()):
+            if "remove_job" in job and not self.unreachable:
+                del self.replication[name]
 
     def _show(self, path: str, name: str) -> Fields:
         shown = {KEYS[path]: name, "digest": "0" * 40, **self.kept[path][name]}

@@ -16,7 +16,7 @@ from typing import Any
 
 from fakepve import FakePve
 from fakepve.certs import make_cert
-from fakepve.model import TaskError
+from fakepve.model import PveError, TaskError
 from fakepve.server import USER, error, ok, settle
 
 from goldsmith.base.secrets import Secret
@@ -54,6 +54,7 @@ ANSWERS: dict[str, tuple[int, str]] = {
 }
 """Faults that are an answer of PVE 8.4: status and message."""
 FAULTS = (*ANSWERS, "answer lost", "no answer", "task fails", "task lacks lock")
+PBS_VOLUME = re.compile(r"backup/ct/(?P<vmid>\d+)/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 HANGING = 0.8
 """Seconds that an answer takes which does not come in time."""
 
@@ -144,7 +145,11 @@ class Node(FakePve):  # type: ignore[misc]
         ]
 
     def _parse_volname(self, store: dict[str, Any], volname: str) -> tuple[str, int | None, str]:
-        """Take archives of images for templates, which PVE does since 9.1 (pve-storage 9.0.17)."""
+        """Know archives of images as templates (since pve-storage 9.0.17), and a Proxmox Backup Server's volumes."""
+        if store.get("type") == "pbs":
+            if (found := PBS_VOLUME.fullmatch(volname)) is None:
+                raise PveError(500, f"unable to parse PBS volume name '{volname}'")
+            return "backup", int(found["vmid"]), "pbs-ct"
         if re.fullmatch(r"vztmpl/[^/]+\.tar", volname):
             return "vztmpl", None, "raw"
         parsed: tuple[str, int | None, str] = super()._parse_volname(store, volname)
@@ -169,12 +174,42 @@ class Node(FakePve):  # type: ignore[misc]
         upid: str = await self.task(values["node"], "download", name, user, body)
         return upid
 
+    def _item(self, name: str, volname: str, vol: dict[str, Any]) -> Any:
+        item = super()._item(name, volname, vol)
+        if "notes" in item:
+            item["notes"] = item["notes"].partition("\n")[0]
+        return item
+
+    async def _content_put(self, values: dict[str, Any], user: str) -> None:
+        sid, volname, volid, store, vtype, owner, _ = self._volume_target(values)
+        if store.get("type") != "pbs":
+            await super()._content_put(values, user)
+            return
+        self._check_access(user, sid, vtype, owner, volid)
+        for key in ("notes", "protected"):  # one after the other (PVE::API2::Storage::Content, updateattributes)
+            if key == "protected" and values.get(key) and store.get("full"):
+                raise PveError(500, f"The number of protected backups per guest is limited to 5 on storage '{sid}'")
+            if key in values:
+                store["volumes"][volname][key] = values[key]
+
+    async def _content_delete(self, values: dict[str, Any], user: str) -> Any:
+        sid, volname, _, store, _, owner, _ = self._volume_target(values)
+        if store.get("type") != "pbs" or volname in store["volumes"]:
+            return await super()._content_delete(values, user)
+
+        async def forget() -> None:
+            raise TaskError("proxmox-backup-client failed: Error: no such snapshot")
+
+        return await self.task(values["node"], "imgdel", f"{owner}@{sid}", user, forget, lock=False)
+
     def _routes_vzdump(self) -> list[tuple[str, str, Any]]:
         return [("POST", "/nodes/{node}/vzdump", self._vzdump)]
 
     async def _vzdump(self, values: dict[str, Any], user: str) -> str:
         guest, storage = self.guest(int(values["vmid"])), values["storage"]
         store = self.storages[storage]
+        if store["type"] == "pbs":
+            return await self._back_up(values, user, guest, store)
         stamp = time.strftime("%Y_%m_%d-%H_%M_%S")
         path = Path(store["path"]) / "dump" / f"vzdump-lxc-{guest.vmid}-{stamp}.tar"
 
@@ -193,6 +228,22 @@ class Node(FakePve):  # type: ignore[misc]
             return f"INFO: Finished Backup of VM {guest.vmid}"
 
         log = [f"INFO: starting new backup job: vzdump {guest.vmid}", f"INFO: creating vzdump archive '{path}'"]
+        upid: str = await self.task(values["node"], "vzdump", guest.vmid, user, body, vm=guest, lock=False, log=log)
+        return upid
+
+    async def _back_up(self, values: dict[str, Any], user: str, guest: Any, store: dict[str, Any]) -> str:
+        """Dump to a Proxmox Backup Server: no file, no suffix, a name with colons (PVE::VZDump, exec_backup_task)."""
+        name = f"ct/{guest.vmid}/{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
+
+        async def body() -> str:
+            store["volumes"][f"backup/{name}"] = {
+                "content": "backup", "format": "pbs-ct", "size": 1000, "vmid": guest.vmid, "ctime": int(time.time()),
+                "notes": values.get("notes-template", "").replace("\\n", "\n"),
+                "protected": values.get("protected", False),
+            }  # fmt: skip
+            return f"INFO: Finished Backup of VM {guest.vmid}"
+
+        log = [f"INFO: creating Proxmox Backup Server archive '{name}'"]
         upid: str = await self.task(values["node"], "vzdump", guest.vmid, user, body, vm=guest, lock=False, log=log)
         return upid
 

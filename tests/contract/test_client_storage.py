@@ -86,13 +86,14 @@ def test_deleting_what_is_gone_is_no_failure(target: Target) -> None:
 def test_a_dump_is_found_and_holds_the_config(target: Target) -> None:
     target.needs("backup")
     vmid = target.create(target.vmids[0])
-    lines: list[str] = []
+    said: list[str] = []
     storage = target.node.storage.list_storages("backup")[0].name
-    notes = "**goldsmith**, of the contract suite\n\nwith a \\ and more"
-    backup = target.node.backups.create(vmid, storage=storage, notes=notes, on_line=lines.append)
+    lines = [f"line {number} of more than a template takes" for number in range(40)]
+    notes = "\n".join(["**goldsmith**, of the contract suite", "", "with a \\n that is none, and more", *lines])
+    backup = target.node.backups.create(vmid, storage=storage, notes=notes, on_line=said.append)
     try:
         assert backup.size > 0
-        assert any("creating vzdump archive" in line for line in lines)
+        assert any("creating vzdump archive" in line for line in said)
         assert f"hostname: contract-{vmid}" in target.node.backups.read_config(backup.volid)
         volume = target.node.storage.find_volume(backup.volid)
         assert volume is not None

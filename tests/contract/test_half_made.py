@@ -17,6 +17,7 @@ from goldsmith.pve import door, tasks
 from goldsmith.pve.containers import ContainerSpec
 from goldsmith.pve.properties import Mount
 from goldsmith.pve.shell import LocalShell
+from goldsmith.pve.tasks import parse_upid
 
 from .fakes import Node, open_site, serve_node
 
@@ -91,6 +92,23 @@ def test_a_guest_that_our_task_did_not_finish_is_removed(node: Node, site: Site,
     assert isinstance(site.shell, Pct)
     assert site.shell.asked == [["pct", "unlock", str(VMID)]]
     assert find_orphans(tmp_path) == []
+
+
+def test_the_disks_of_a_half_made_guest_go_with_it(node: Node, site: Site, tmp_path: Path) -> None:
+    """They are found while there is the guest; one from before is somebody else's."""
+    upid = create(site)
+    break_off(node)
+    since = parse_upid(upid).started
+    volumes = node.storages["local-lvm"].setdefault("volumes", {})
+    for number, made in ((7, since), (8, since - 1)):
+        volumes[f"vm-{VMID}-disk-{number}"] = {
+            "content": "rootdir", "format": "raw", "size": 1, "vmid": VMID, "ctime": made,
+        }  # fmt: skip
+    leave(site, tmp_path, upid)
+    sweep_orphans(site, tmp_path, Events())
+    assert site.pve.is_free(VMID)
+    assert f"vm-{VMID}-disk-7" not in volumes
+    assert f"vm-{VMID}-disk-8" in volumes
 
 
 def test_one_that_a_later_task_makes_is_left_alone(node: Node, site: Site, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fakepve import FakePve
 
 from goldsmith.base.errors import PermissionMissing
 from goldsmith.base.secrets import Secret
+from goldsmith.pve import membership
 from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.firewall import GuestFirewall, IpSet
 from goldsmith.pve.membership import Membership
@@ -49,6 +50,7 @@ def cluster(fakepve: FakePve) -> ClusterState:
     state.replication["200-0"] = {"type": "local", "target": "pve2"}
     state.jobs["nightly"] = {"vmid": "100,101", "storage": "local", "schedule": "02:00"}
     state.jobs["all"] = {"all": 1, "exclude": "101", "storage": "local", "schedule": "sun 03:00"}
+    state.jobs["pool"] = {"pool": "shop", "exclude": "101", "storage": "local", "schedule": "sun 04:00"}
     state.jobs["other"] = {"vmid": "100", "storage": "local", "schedule": "sat"}
     return state
 
@@ -97,6 +99,20 @@ def test_a_guest_leaves_and_another_one_takes_its_place(pve: Pve, cluster: Clust
     assert set(cluster.ha) == set(before["/cluster/ha/resources"])
 
 
+def test_a_replication_job_goes_with_its_copies_where_it_can(
+    pve: Pve, cluster: ClusterState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "REMOVAL_PAUSE", 0.01)
+    monkeypatch.setattr(membership, "REMOVAL_PATIENCE", 0.1)
+    held = pve.memberships.read(101, in_ha=True)
+    pve.memberships.leave(101, held)
+    assert set(cluster.replication) == {"200-0"}, "by the scheduler, which was waited for"
+    pve.memberships.join(101, held)
+    cluster.unreachable = True
+    pve.memberships.leave(101, held)
+    assert set(cluster.replication) == {"200-0"}, "by force"
+
+
 def test_backup_jobs_name_the_new_guest(pve: Pve, cluster: ClusterState) -> None:
     jobs = pve.memberships.list_backup_jobs(101)
     assert jobs == ["nightly", "all"]
@@ -104,6 +120,7 @@ def test_backup_jobs_name_the_new_guest(pve: Pve, cluster: ClusterState) -> None
     assert pve.memberships.hand_on_jobs(jobs, {101, 102}, 102) == []
     assert (cluster.jobs["nightly"]["vmid"], cluster.jobs["all"]["exclude"]) == ("100,102", "102")
     assert cluster.jobs["other"]["vmid"] == "100"
+    assert cluster.jobs["pool"]["exclude"] == "101", "without its pool in the same call it would be one of all guests"
 
 
 def test_what_we_may_not_see_is_told(fakepve: FakePve, fakepve_cafile: str, cluster: ClusterState) -> None:

@@ -5,22 +5,37 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from proxmoxer import ProxmoxAPI
 
 from goldsmith.base.errors import BackupFailed
 from goldsmith.base.events import Events
+from goldsmith.base.secrets import Secret
 from goldsmith.build.facts import Site
-from goldsmith.definition.fleet import HostEntry, make_finder, parse_fleet
+from goldsmith.definition.fleet import HostEntry, Server, make_finder, parse_fleet
 from goldsmith.fleet.actions.backup import back_up_binds
+from goldsmith.fleet.backups import restore_apart
 from goldsmith.fleet.work import Handling
+from goldsmith.pve.client import open_pve
 from goldsmith.pve.shell import LocalShell
+from tests.lxc.conftest import PASSWORD as ROOTS
+from tests.lxc.guests import Guests, RunningNode
+from tests.lxc.images import open_site
 
 pytestmark = pytest.mark.root
 
 PASSWORD = "a pass phrase"
+
+
+def make_server(data: list[Mapping[str, Any]]) -> Server:
+    variables = {"image": "golden", "address": "10.0.0.5/24", "data": data}
+    server = parse_fleet([HostEntry("mail1", variables)], Path("hosts.yml"), make_finder([]), {}).find("mail1")
+    assert server is not None
+    return server
 
 
 class Bind:
@@ -61,9 +76,7 @@ class Bind:
             "path": "/srv/mail", "bind": str(self.source), "backup": self.program, "repository": str(self.repository),
             "password_file": str(self.password),
         }  # fmt: skip
-        variables = {"image": "golden", "address": "10.0.0.5/24", "data": [data]}
-        server = parse_fleet([HostEntry("mail1", variables)], Path("hosts.yml"), make_finder([]), {}).find("mail1")
-        assert server is not None
+        server = make_server([data])
         nobody = cast("Any", None)
         site = Site(pve=nobody, node=nobody, shell=LocalShell(), kind="proxmox", version="8.4")
         return Handling(server, site, Events())
@@ -88,3 +101,22 @@ def test_a_backup_that_fails_is_told(bind: Bind) -> None:
         back_up_binds(bind.handling)
     assert "try it on the node as root" in failed.value.hint
     assert PASSWORD not in f"{failed.value.message}{failed.value.hint}{failed.value.detail}"
+
+
+def test_a_copy_that_is_tried_out_does_not_get_at_the_servers_directories(
+    node: RunningNode, make_guest: Guests, root_ticket: ProxmoxAPI, tmp_path: Path
+) -> None:
+    """Proxmox restores them with the rest, for root@pam: a copy that runs would write where the server does."""
+    guest, copy = make_guest(), make_guest.claim()
+    root_ticket.nodes("pve").lxc(guest.vmid).config.put(mp0=f"{tmp_path},mp=/srv/mail")
+    node.do(node.api.nodes("pve").vzdump.post(vmid=guest.vmid, storage="local", compress="zstd"))
+    (backup,) = node.api.nodes("pve").storage("local").content.get(content="backup", vmid=guest.vmid)
+    with open_site(node) as site:
+        by_root = replace(
+            site.pve.connection, user="root@pam", token_id="", token_secret=Secret(""), password=Secret(ROOTS)
+        )
+        with open_pve(by_root) as pve:
+            theirs = replace(site, pve=pve, node=pve.node("pve"))
+            restore_apart(make_server([]), backup["volid"], copy, theirs, "0123456789ab")
+            assert theirs.node.guests.get_config(copy).mounts == {}
+    node.do(node.api.nodes("pve").storage("local").content(backup["volid"]).delete())

@@ -17,6 +17,7 @@ from fakepve import FakePve
 
 from goldsmith.artifacts.repository import Version
 from goldsmith.base.errors import PveError, RolledBack
+from goldsmith.fleet.backups import list_backups
 from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.containers import GuestStatus
 from goldsmith.pve.firewall import GuestFirewall
@@ -45,7 +46,8 @@ class HighAvailability:
         self.thread = threading.Thread(target=self._work, daemon=True)
 
     def get_status(self, vmid: int) -> GuestStatus:
-        return replace(self.guests.get_status(vmid), ha_managed=f"ct:{vmid}" in self.cluster.ha)
+        state = self.cluster.ha.get(f"ct:{vmid}", {}).get("state", "ignored")
+        return replace(self.guests.get_status(vmid), ha_managed=state != "ignored")
 
     def _work(self) -> None:
         while not self._done.wait(0.1):
@@ -90,7 +92,8 @@ def test_a_server_stays_what_it_was_in_its_cluster(
     lab, one, two = made
     lab.declare("db1", strategy=strategy, **DATA)
     first = lab.deploy("db1", one).vmid
-    cluster.ha[f"ct:{first}"] = {"state": "started", "max_restart": 2}
+    state = {"swap": "started", "recreate": "ignored"}[strategy]  # the latter is no managed one by a guest's status
+    cluster.ha[f"ct:{first}"] = {"state": state, "max_restart": 2}
     cluster.rules["near"] = {"type": "node-affinity", "nodes": "pve1", "resources": f"ct:{first}"}
     cluster.replication[f"{first}-0"] = {"type": "local", "target": "pve2"}
     cluster.jobs["nightly"] = {"vmid": f"{first}", "storage": "local"}
@@ -108,6 +111,19 @@ def test_a_server_stays_what_it_was_in_its_cluster(
     assert (second == first) is (strategy == "recreate")
     assert show(cluster) == before.replace(f"{first}", f"{second}")
     assert lab.site.node.firewalls.read(second) == WALL
+    cluster.ha.clear()
+    lab.clear()
+    lab.hosts.clear()
+
+
+def test_a_backup_does_not_stop_what_ha_manages(made: tuple[Lab, Version, Version], cluster: ClusterState) -> None:
+    """Proxmox refuses that (PVE::VZDump, exec_backup_task); `plain` makes no snapshots, so it is suspended."""
+    lab, one, _ = made
+    lab.declare("db1", disk="plain:2", backup={"storage": "local"})
+    vmid = lab.deploy("db1", one).vmid
+    cluster.ha[f"ct:{vmid}"] = {"state": "started"}
+    lab.back_up("db1")
+    assert len(list_backups(lab.server("db1"), lab.site)) == 1
     cluster.ha.clear()
     lab.clear()
     lab.hosts.clear()

@@ -23,7 +23,7 @@ def pid_of(upid: str) -> int:
 
 
 def disks_of(node: RunningNode, vmid: int) -> list[str]:
-    content = node.api.nodes("pve").storage("local").content.get(content="rootdir", vmid=vmid)
+    content = node.api.nodes("pve").storage("local").content.get(vmid=vmid)
     return [item["volid"] for item in content]
 
 
@@ -70,7 +70,7 @@ def test_a_killed_create_is_undone_when_the_node_starts(
     wait_until(lambda: node.api.nodes("pve").tasks(upid).status.get()["status"] == "stopped", what="task's end")
     node.restart()
     assert vmid not in [int(guest["vmid"]) for guest in node.lxc.get()]
-    content = node.api.nodes("pve").storage("plain").content.get(content="rootdir", vmid=vmid)
+    content = node.api.nodes("pve").storage("plain").content.get(vmid=vmid)
     assert content == []
     assert f"vm-{vmid}-" not in Path("/proc/mounts").read_text()
 

@@ -71,6 +71,30 @@ def test_a_life_in_a_pool(node: RunningNode, lab: RunningNode) -> None:
     assert node.api.pools("lab").get()["members"] == []
 
 
+def test_a_backup_outlives_the_rights_on_its_guest(node: RunningNode, lab: RunningNode) -> None:
+    """Rights on a pool end with the guest; made from its own backup it may be again (PVE, check_volume_access)."""
+    guests = Guests(lab)
+    try:
+        guest, other = guests(pool="lab"), guests.claim()
+        lab.do(lab.api.nodes("pve").vzdump.post(vmid=guest.vmid, storage="local", compress="zstd"))
+        content = lab.api.nodes("pve").storage("local").content
+        (backup,) = content.get(content="backup", vmid=guest.vmid)
+        given = dict.fromkeys(("hostname", "unprivileged", "features", "rootfs", "net0"))
+        lab.do(guest.api.delete())
+        denied = f"Permission check failed (/vms/{guest.vmid}, VM.Backup)"
+        assert content.get(content="backup") == []
+        assert refused(content(backup["volid"]).get) == denied
+        assert refused(lab.api.nodes("pve").vzdump.extractconfig.get, volume=backup["volid"]) == denied
+        again = {**given, "ostemplate": backup["volid"], "restore": 1, "pool": "lab"}
+        assert refused(guests.request, vmid=other, **again) == denied
+        lab.do(guests.request(guest.vmid, **again))
+        assert [entry["volid"] for entry in content.get(content="backup")] == [backup["volid"]]
+        upid = content(backup["volid"]).delete()
+        assert upid is None or lab.wait(upid) == "OK"
+    finally:
+        guests.remove_all()
+
+
 def test_where_it_is_stopped(node: RunningNode, lab: RunningNode, make_guest: Guests) -> None:
     others = make_guest()
     vmid, guests = make_guest.claim(), Guests(lab)

@@ -56,28 +56,28 @@ def has_work(site: Site, vmid: int) -> bool:
 def remove_half_made(site: Site, vmid: int, tasks: Sequence[str]) -> None:
     """Destroy a guest that `is_half_made`, and the disks that it does not name yet."""
     dead = find_dead_task(site, vmid, tasks)
+    disks = list_disks(site, vmid, parse_upid(dead).started) if dead is not None else []
     release_lock(site, vmid, "create")
     site.node.tasks.run(lambda: site.node.guests.destroy(vmid, force=True, purge=True))
-    if dead is not None:
-        remove_disks(site, vmid, parse_upid(dead).started)
+    if site.pve.is_free(vmid):
+        for volid in disks:
+            site.node.storage.delete_volume(volid)
 
 
-def remove_disks(site: Site, vmid: int, since: int) -> list[str]:
-    """Delete the disks that bear a vmid which nobody has, made since a task of ours began; return their volume ids.
+def list_disks(site: Site, vmid: int, since: int) -> list[str]:
+    """Return the volume ids of a guest's disks that were made since a task of ours began.
+
+    Only while there is the guest: a disk that bears the vmid of none is no container's to Proxmox (`images`), and is
+    not shown to who has his rights by a pool (PVE::Storage::Plugin, list_volumes).
 
     :param since: seconds since 1970, by the node's clock.
     """
-    if not site.pve.is_free(vmid):
-        return []
-    found = [
+    return [
         volume.volid
         for storage in site.node.storage.list_storages("rootdir")
         for volume in site.node.storage.list_content(storage.name, "rootdir", vmid)
         if volume.vmid == vmid and volume.created >= since
     ]
-    for volid in found:
-        site.node.storage.delete_volume(volid)
-    return found
 
 
 def release_lock(site: Site, vmid: int, lock: str) -> None:

@@ -127,12 +127,14 @@ def remove_dumps(site: Site, storage: str, run_id: str, vmids: Sequence[int] = (
         the guest's description is in it, and says whose it is.
     """
     volumes = site.node.storage.read_backups(storage)
-    marked = [volume.volid for volume in volumes if has_mark(volume.notes, run_id) or (
+    marked = [volume for volume in volumes if has_mark(volume.notes, run_id) or (
         volume.vmid in vmids and not volume.notes and _has_marked_guest(site, volume.volid, run_id)
     )]  # fmt: skip
-    for volid in marked:
-        site.node.storage.delete_volume(volid)
-    return marked
+    for volume in marked:
+        if volume.protected:  # it was to be kept, and its notes could not be written
+            site.node.storage.set_volume(volume.volid, {"protected": False})
+        site.node.storage.delete_volume(volume.volid)
+    return [volume.volid for volume in marked]
 
 
 def _has_marked_guest(site: Site, volid: str, run_id: str) -> bool:

@@ -166,9 +166,8 @@ def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str
         protection=False,
     )
     site.node.tasks.run(lambda: site.node.guests.create_container(spec), timeout=RESTORE_TIMEOUT)
-    net = replace(connect(server, up=False), hwaddr=None)
+    net, config = replace(connect(server, up=False), hwaddr=None), site.node.guests.get_config(vmid)
     changes = {"net0": render_net(net), "tags": render_tags(spec.tags), "description": spec.description}
-    config = site.node.guests.get_config(vmid)
     others = [key for key in config.nets if key != "net0"]  # that somebody has added by hand: they would be connected
     site.node.guests.set_config(vmid, changes, delete=others, digest=config.digest)
 

@@ -20,6 +20,11 @@ DUMP_FAILED = re.compile(r"ERROR: Backup of VM \d+ failed - (.*)")
 ADVICE = (
     (HELD, "something else works on this guest (its last tasks tell what); `pct unlock` where that was broken off"),
     (BUSY, "something else works on this guest or storage: run the command again when that is over"),
+    (
+        re.compile("number of protected backups per guest is limited"),
+        "raise that (pvesm set STORAGE --max-protected-backups -1), grant Datastore.Allocate on the storage, for whom "
+        "there is no limit, or keep fewer backups",
+    ),
     (re.compile("no quorum"), "the cluster can change nothing until most of its nodes run again: pvecm status"),
     (
         re.compile("No space left on device|not enough space|out of space", re.IGNORECASE),

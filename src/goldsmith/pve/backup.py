@@ -15,7 +15,10 @@ from goldsmith.pve.tasks import OnLine, Tasks
 
 DUMP_TIMEOUT = 4 * 3600.0
 """Seconds. A node dumps one guest at a time and lets others wait up to three hours for their turn (PVE 8.4)."""
-ARCHIVE = re.compile(r"creating (?:vzdump|Proxmox Backup Server) archive '(?P<archive>[^']+)'")
+ARCHIVE = re.compile(r"creating \S.* archive '(?P<archive>[^']+)'")
+"""How vzdump names an archive: `vzdump`, `Proxmox Backup Server`, or what provides a backup since PVE 9 before it."""
+LONGEST_TEMPLATE = 1024
+"""Characters of `notes-template` (PVE 7.2 to 9, PVE::VZDump::Common)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,19 @@ def find_archive(lines: Iterable[str]) -> str | None:
         if found := ARCHIVE.search(line):
             return found["archive"]
     return None
+
+
+def escape_notes(notes: str) -> str:
+    """Return notes as a template is written, in one line."""
+    return notes.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def render_template(notes: str) -> str:
+    """Return the template for as much of some notes as vzdump takes: whole lines, and nothing that is a variable."""
+    lines = notes.split("\n")
+    while lines and (len(escape_notes("\n".join(lines))) > LONGEST_TEMPLATE or any("{{" in line for line in lines)):
+        lines.pop()
+    return escape_notes("\n".join(lines))
 
 
 class Backups:
@@ -59,13 +75,15 @@ class Backups:
         :param compress: `zstd`, `gzip`, `lzo`, or `0` for none.
         :raises TaskFailed: see its detail.
         """
+        template = render_template(notes)
         parameters: dict[str, Parameter] = {
             "vmid": vmid,
             "storage": storage,
             "mode": mode,
             "compress": compress,
-            "notes-template": notes.replace("\\", "\\\\").replace("\n", "\\n") or None,
+            "notes-template": template or None,
             "protected": protected or None,
+            "remove": False if protected else None,  # else the storage's retention removes others, of somebody else
         }
         lines: list[str] = []
 
@@ -86,7 +104,10 @@ class Backups:
                 on_line(line)
 
         self._tasks.run(begin, hear, timeout=timeout, stop_if_left=True)
-        return self._find(storage, vmid, lines)
+        backup = self._find(storage, vmid, lines)
+        if template != escape_notes(notes):
+            self._storages.set_volume(backup.volid, {"notes": notes})
+        return backup
 
     def _find(self, storage: str, vmid: int, lines: list[str]) -> Backup:
         """Return the archive that the log names as the storage lists it: a dump that is not listed is none."""

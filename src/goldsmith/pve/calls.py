@@ -91,16 +91,36 @@ CALLS = (
     ApiCall("POST", "/cluster/replication", _REPLICATE, "replicating the new guest"),
     ApiCall("DELETE", "/cluster/replication/{id}", _REPLICATE, "taking the old guest out"),
     ApiCall("GET", "/cluster/backup", "Sys.Audit on /; without it jobs stay as they are", "which jobs name a server"),
-    ApiCall("PUT", "/cluster/backup/{id}", "Sys.Modify on /; without it what is to be done is told", "the new vmid"),
+    ApiCall(
+        "PUT",
+        "/cluster/backup/{id}",
+        "Sys.Modify on /; Datastore.Allocate on the job's storage; without it what is to be done is told",
+        "the new vmid",
+    ),
     ApiCall("POST", f"{_NODE}/vzdump", "VM.Backup on the guest; Datastore.AllocateSpace on the storage", "dumping"),
     ApiCall(
         "GET", f"{_NODE}/vzdump/extractconfig", "VM.Backup on the guest; Datastore.AllocateSpace", "reading a dump"
     ),
     ApiCall("GET", f"{_NODE}/storage", f"{_SEE}, for each that is to be seen", "the node's storages"),
     ApiCall("GET", "/storage/{storage}", "Datastore.Allocate on the storage", "where a storage's directory lies"),
-    ApiCall("GET", f"{_STORAGE}/content", f"{_SEE}; for backups VM.Backup on the guest", "what lies in a storage"),
     ApiCall(
-        "PUT", f"{_STORAGE}/content/{{volume}}", "Datastore.AllocateSpace; VM.Backup on the guest", "notes of dumps"
+        "GET",
+        f"{_STORAGE}/content",
+        f"{_SEE}; of disks Datastore.Audit, VM.Config.Disk on the guest; of backups Datastore.AllocateSpace, VM.Backup "
+        "on the guest; Datastore.Allocate shows all",
+        "what lies in a storage",
+    ),
+    ApiCall(
+        "GET",
+        f"{_STORAGE}/content/{{volume}}",
+        "as for a list that shows it",
+        "all notes of a backup, and whether a volume is there",
+    ),
+    ApiCall(
+        "PUT",
+        f"{_STORAGE}/content/{{volume}}",
+        "Datastore.AllocateSpace, VM.Backup on the guest; for a sixth protected one of a guest Datastore.Allocate",
+        "notes and protection of dumps",
     ),
     ApiCall(
         "DELETE",

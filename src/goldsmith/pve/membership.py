@@ -5,6 +5,7 @@ Proxmox knows all of them by the guest's vmid, so a server that gets another one
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ HA = ("state", "group", "max_restart", "max_relocate", "failback", "auto-rebalan
 """What is set of an HA resource; groups are before PVE 9, which has rules instead."""
 RULE = ("type", "affinity", "nodes", "strict", "disable", "comment")
 REPLICATION = ("type", "target", "schedule", "rate", "disable", "comment")
+REMOVAL_PATIENCE, REMOVAL_PAUSE = 180.0, 1.0
+"""Seconds for which the removal of replication jobs is waited for, while the guest runs, and between two looks."""
 Fields = dict[str, str]
 
 
@@ -77,20 +80,36 @@ class Memberships:
         found = self.read(vmid, in_ha=held.ha is not None)
         if found.ha is not None:
             self._door.delete(f"/cluster/ha/resources/{_sid(vmid)}")
-        for number in found.replication or {}:
-            # what the other node has of the old volumes is not cleaned up by this: their names are gone by then
-            self._door.delete(f"/cluster/replication/{vmid}-{number}", {"force": True})
+        if found.replication:
+            self._remove_jobs([f"{vmid}-{number}" for number in found.replication])
+
+    def _remove_jobs(self, jobs: Collection[str]) -> None:
+        """Remove replication jobs with what they have made: their snapshots here, the copies on the other nodes.
+
+        The cluster's scheduler does that, once a minute, by the names that the volumes have now (PVE::Replication,
+        `remove_job`): left behind, they would take room there for ever, and keep the vmid from being replicated again.
+        Where it cannot, as the other node is off, the job alone is removed.
+        """
+        for job in jobs:
+            self._door.delete(f"/cluster/replication/{job}")
+        deadline = time.monotonic() + REMOVAL_PATIENCE
+        while left := [entry.text("id") for entry in self._list("/cluster/replication") if entry.text("id") in jobs]:
+            if time.monotonic() > deadline:
+                for job in left:
+                    self._door.delete(f"/cluster/replication/{job}", {"force": True})
+                return
+            time.sleep(REMOVAL_PAUSE)
 
     def join(self, vmid: int, held: Membership) -> None:
         """Make a container a member where another one was; what it is a member of already is left as it is."""
         found = self.read(vmid, in_ha=held.ha is not None)
         if held.ha is not None and found.ha is None:
             self._door.post("/cluster/ha/resources", {"sid": _sid(vmid), **held.ha})
-        lacking = {name: rule for name, rule in (held.rules or {}).items() if name not in (found.rules or {})}
-        listed = self._list("/cluster/ha/rules") if lacking else []
+        listed = self._list("/cluster/ha/rules") if held.rules else []  # a group that is no rule yet shows as one now
         members = {entry.text("rule"): _split(entry.text("resources")) for entry in listed}
-        for name, rule in lacking.items():
-            self._join_rule(name, rule, members.get(name), vmid)
+        for name, rule in (held.rules or {}).items():
+            if _sid(vmid) not in members.get(name, []):
+                self._join_rule(name, rule, members.get(name), vmid)
         for number, job in (held.replication or {}).items():
             if number not in (found.replication or {}):
                 self._door.post("/cluster/replication", {"id": f"{vmid}-{number}", **job})
@@ -136,7 +155,7 @@ class Memberships:
 
 def _replace_vmid(job: Entry, gone: Collection[str], vmid: str) -> dict[str, Parameter]:
     changes: dict[str, Parameter] = {}
-    for name in ("vmid", "exclude"):
+    for name in _list_naming(job):
         listed = _split(job.text(name))
         if any(one in gone for one in listed):
             changes[name] = ",".join(dict.fromkeys(vmid if one in gone else one for one in listed))
@@ -144,7 +163,15 @@ def _replace_vmid(job: Entry, gone: Collection[str], vmid: str) -> dict[str, Par
 
 
 def _list_vmids(job: Entry) -> list[str]:
-    return [*_split(job.text("vmid")), *_split(job.text("exclude"))]
+    return [vmid for name in _list_naming(job) for vmid in _split(job.text(name))]
+
+
+def _list_naming(job: Entry) -> tuple[str, ...]:
+    """Return the fields by which a job names guests.
+
+    One of a pool takes no exceptions; sent one, it becomes a job of all guests (PVE::API2::Backup, update_job).
+    """
+    return ("vmid",) if job.text("pool") else ("vmid", "exclude")
 
 
 def _split(text: str) -> list[str]:

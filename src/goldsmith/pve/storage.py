@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -15,11 +14,16 @@ from goldsmith.base.errors import ApiFailed, PermissionMissing, PveError, TaskFa
 from goldsmith.pve.answers import Entry, Upid, VmId, read_entries, read_upid
 from goldsmith.pve.door import Door, Parameter
 from goldsmith.pve.multipart import Progress
+from goldsmith.pve.properties import parse_properties
 from goldsmith.pve.tasks import OnLine, Tasks
 
 DOWNLOAD_TIMEOUT = 3600.0
 DOWNLOAD_RIGHTS = "Datastore.AllocateTemplate on /storage/{storage}, and Sys.AccessNetwork on /nodes/{node}"
 """What letting a node download takes since PVE 8.2; before, Sys.Audit and Sys.Modify on /."""
+TEMPLATES = "template/cache"
+"""Where a directory storage keeps container templates (PVE::Storage::Plugin, get_vtype_subdirs)."""
+NOTHING_THERE = re.compile(r"volume_size_info on '.*' failed|has size zero")
+"""How Proxmox says that there is no file behind a backup's id, or nothing in it (PVE::API2::Storage::Content)."""
 OURS = "goldsmith"
 """A word in the first line of all notes that we write."""
 
@@ -161,14 +165,17 @@ class Storages:
 
         :raises PveError: it is none that lies in a directory.
         """
-        path = Entry(self._door.get(f"/storage/{storage}")).text("path")
-        if not path:
-            raise PveError(f"storage {storage} is no directory; a template cannot be placed in it", hint="set dump_dir")
-        return path
+        return _get_path(self._get_config(storage), storage)
+
+    def _get_config(self, storage: str) -> Entry:
+        return Entry(self._door.get(f"/storage/{storage}"))
 
     def get_template_directory(self, storage: str) -> PurePosixPath:
-        """Return where a storage keeps container templates on the node (PVE's layout of directory storages)."""
-        return PurePosixPath(self.get_path(storage)) / "template" / "cache"
+        """Return where a storage keeps container templates on the node: PVE's layout, or `content-dirs` (PVE 7.4)."""
+        config = self._get_config(storage)
+        folders = config.get("content-dirs")  # an object in PVE 7.4 to 9; in the file behind it, a property string
+        named = folders if isinstance(folders, dict) else parse_properties(config.text("content-dirs"))
+        return PurePosixPath(_get_path(config, storage)) / str(named.get("vztmpl", TEMPLATES)).lstrip("/")
 
     def list_content(self, storage: str, content: str | None = None, vmid: int | None = None) -> list[Volume]:
         """Return what lies in a storage, by volume id."""
@@ -186,16 +193,37 @@ class Storages:
 
         A list has the first line of notes alone (pve-storage 8.3, `file_read_firstline`); the rest is asked for of each
         whose first line has the word goldsmith.
+
+        :raises ApiFailed: the node cannot say now whose they are.
         """
         return [self._complete(volume) for volume in self.list_content(storage, "backup")]
 
     def _complete(self, volume: Volume) -> Volume:
         if volume.content != "backup" or OURS not in volume.notes:
             return volume
-        with suppress(ApiFailed):  # it has just gone, or may not be read: then the first line has to do
-            entry = Entry(self._door.get(self._path(volume.storage, "content", volume.volid.partition(":")[2])))
-            return replace(volume, notes=entry.text("notes") or volume.notes)
-        return volume
+        try:
+            entry = Entry(self._door.get(self._volume_path(volume.volid)))
+        except ApiFailed as error:  # else a node that cannot say so now would make it nobody's
+            if not NOTHING_THERE.search(error.reason) and self._is_listed(volume.volid):
+                raise
+            return volume
+        return replace(volume, notes=entry.text("notes") or volume.notes)
+
+    def _is_listed(self, volid: str) -> bool:
+        return any(volume.volid == volid for volume in self.list_content(volid.partition(":")[0]))
+
+    def has_volume(self, volid: str) -> bool:
+        """Tell for sure whether a volume is there: a list leaves out what we may not see, and says nothing of that.
+
+        :raises PermissionMissing: we may not see it; so nobody can tell.
+        """
+        try:
+            self._door.get(self._volume_path(volid))
+        except PermissionMissing:
+            raise
+        except ApiFailed:  # what is missing has no format, no size, no dataset...: each type of storage says it its way
+            return self._is_listed(volid)
+        return True
 
     def list_appliances(self) -> list[Appliance]:
         """Return the container templates of the node's appliance index."""
@@ -340,10 +368,10 @@ class Storages:
 
     def delete_volume(self, volid: str, *, timeout: float = 600.0) -> None:
         """Delete a volume and wait for it. One that is gone already is no failure."""
-        storage, _, name = volid.partition(":")
+        name = volid.partition(":")[2]
 
         def delete() -> object:
-            return self._door.delete(self._path(storage, "content", name))
+            return self._door.delete(self._volume_path(volid))
 
         try:
             answer = delete()
@@ -352,14 +380,34 @@ class Storages:
         except ApiFailed as error:
             if "does not exist" not in error.reason or name not in error.reason:
                 raise
+        except TaskFailed:  # a Proxmox Backup Server fails to forget what it does not have (PBSPlugin.pm, free_image)
+            if not is_backup(volid) or self._is_listed(volid):
+                raise
 
     def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
-        """Change a backup's `notes` or `protected`."""
-        storage, _, name = volid.partition(":")
-        self._door.put(self._path(storage, "content", name), changes)
+        """Change a backup's `notes` or `protected`.
+
+        Proxmox would change the notes and then refuse to protect it (a limit): the backup would say what it is not.
+        """
+        for name in sorted(changes, reverse=True):  # `protected` first
+            self._door.put(self._volume_path(volid), {name: changes[name]})
+
+    def _volume_path(self, volid: str) -> str:
+        """Return the path of one volume. Its id is whole there: a name with a colon is taken for one (Content.pm).
+
+        Of a Proxmox Backup Server each has one: `pbs:backup/ct/100/2026-11-23T17:16:36Z`.
+        """
+        return self._path(volid.partition(":")[0], "content", volid)
 
     def _path(self, storage: str, *rest: str) -> str:
         return "/".join([f"/nodes/{self._node}/storage/{storage}", *rest])
+
+
+def _get_path(config: Entry, storage: str) -> str:
+    path = config.text("path")
+    if not path:
+        raise PveError(f"storage {storage} is no directory; a template cannot be placed in it", hint="set dump_dir")
+    return path
 
 
 def _no_such_template(wanted: str, storage: str, known: list[str]) -> UsageError:

@@ -207,18 +207,18 @@ class Tasks:
 
     def state(self, upid: Upid) -> TaskState:
         """Return how a task is at this moment."""
-        entry = Entry(self._door.get(f"{self._base}/{upid}/status"))
+        entry = Entry(self._door.get(f"{_locate(upid)}/status"))
         running = entry.text("status") == "running"
         return TaskState(running, "" if running else entry.text("exitstatus"))
 
     def log(self, upid: Upid, start: int = 0, limit: int = LOG_PAGE) -> list[Entry]:
         """Return log lines (`n` and `t`) from `start` on, counted from 0."""
-        answer = self._door.get(f"{self._base}/{upid}/log", start=start, limit=limit)
+        answer = self._door.get(f"{_locate(upid)}/log", start=start, limit=limit)
         return [] if isinstance(answer, dict) else read_entries(answer)  # an unknown task's log is an object (PVE 8.4)
 
     def stop(self, upid: Upid) -> None:
         """Stop a task and wait until it has ended. Harmless for one that has."""
-        self._door.delete(f"{self._base}/{upid}")
+        self._door.delete(_locate(upid))
         deadline, pause = time.monotonic() + STOP_TIMEOUT, FIRST_PAUSE
         while self.state(upid).running:
             if time.monotonic() > deadline:
@@ -235,6 +235,15 @@ class Tasks:
         """Return the tasks about a guest that run or have ended, as far as we may see them, the newest first."""
         entries = read_entries(self._door.get(self._base, source="all", vmid=vmid, limit=RECENT))
         return [Upid(entry.text("upid")) for entry in sorted(entries, key=lambda one: -one.number("starttime"))]
+
+
+def _locate(upid: Upid) -> str:
+    """Return the path of a task, at the node that runs it.
+
+    That is mostly the one that was asked for something; but what is uploaded is filed away by the node of the cluster
+    that has received it, wherever it goes (PVE::API2::Storage::Status, upload), and no other one knows that task.
+    """
+    return f"/nodes/{parse_upid(upid).node}/tasks/{upid}"
 
 
 def _tell_gone(on_line: OnLine | None, error: NodeUnreachable, is_told: bool) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,25 @@ def test_backups_with_notes_and_protection(served: Served, dump: Path) -> None:
     assert list(dump.iterdir()) == []
 
 
+def test_protected_backups_are_limited(served: Served, dump: Path, make_user: Callable[..., str]) -> None:
+    """For who may not allocate anything there (PVE::Storage, get_max_protected_backups)."""
+    user = make_user("ansible@pve", password="secret99")
+    served.api.access.roles.post(roleid="keeper", privs="Datastore.AllocateSpace,Datastore.Audit,VM.Backup")
+    for path in ("/storage/local", "/vms"):
+        served.api.access.acl.put(path=path, roles="keeper", users=user)
+    theirs = served.login(user, "secret99").nodes("pve").storage("local").content
+    made = [make_backup(dump, 100, day) for day in range(1, 8)]
+    for volid in made[:5]:
+        theirs(volid).put(protected=1)
+    with pytest.raises(ResourceException) as caught:
+        theirs(made[5]).put(protected=1)
+    assert caught.value.content == "The number of protected backups per guest is limited to 5 on storage 'local'"
+    theirs(made[0]).put(protected=1)  # it is already
+    theirs(make_backup(dump, 101, 1)).put(protected=1)
+    served.api.nodes("pve").storage("local").content(made[6]).put(protected=1)
+    served.api.access.roles("keeper").delete()
+
+
 def test_deleting_what_is_not_there_goes_well(served: Served) -> None:
     upid = served.api.nodes("pve").storage("local").content("backup/none.tar.zst").delete()
     assert served.wait(upid)["exitstatus"] == "OK"
@@ -199,12 +218,20 @@ def test_a_disk_of_a_given_name(served: Served) -> None:
     content = served.api.nodes("pve").storage("local").content
     volid = content.post(filename="subvol-170-disk-0.subvol", size="0", vmid=170)
     assert volid == "local:170/subvol-170-disk-0.subvol"
-    assert [(item["vmid"], item["format"]) for item in content.get(content="rootdir", vmid=170)] == [(170, "subvol")]
+    assert content.get(content="rootdir", vmid=170) == [], "a container's only where there is one"
+    assert [(item["vmid"], item["format"]) for item in content.get(content="images", vmid=170)] == [(170, "subvol")]
     with pytest.raises(ResourceException) as caught:
         content.post(filename="vm-171-disk-0.raw", size="1G", vmid=170)
     assert caught.value.content == "illegal name 'vm-171-disk-0.raw' - should be 'vm-170-*'"
     assert served.wait(content(volid).delete())["exitstatus"] == "OK"
     assert content.get(vmid=170) == []
+
+
+def test_a_name_with_a_colon_is_a_whole_id(served: Served) -> None:
+    content = served.api.nodes("pve").storage("local").content
+    with pytest.raises(ResourceException) as caught:
+        content("backup/ct/100/2026-11-23T17:16:36Z").get()
+    assert caught.value.errors == {"volume": "unable to parse volume ID 'backup/ct/100/2026-11-23T17:16:36Z'\n"}
 
 
 def test_an_unknown_kind_of_content(served: Served) -> None:

@@ -152,6 +152,7 @@ def test_the_archive_that_a_dump_names() -> None:
     assert find_archive(lines) == "/var/lib/vz/dump/vzdump-lxc-100-2026_11_23-17_16_36.tar.zst"
     backup_server = ["INFO: creating Proxmox Backup Server archive 'ct/100/2026-11-23T17:16:36Z'"]
     assert find_archive(backup_server) == "ct/100/2026-11-23T17:16:36Z"
+    assert find_archive(["INFO: creating Borg at the attic archive 'ct/100/x'"]) == "ct/100/x", "a provider's, PVE 9"
     assert find_archive(lines[:1]) is None
 
 

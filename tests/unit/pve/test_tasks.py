@@ -106,6 +106,25 @@ def test_a_lost_connection_is_picked_up_again() -> None:
     assert seen == ["gone: the node is looked for again, for 120 s", "a", "b"]
 
 
+def test_a_task_is_looked_for_at_the_node_that_runs_it() -> None:
+    """An upload's runs on the node of the cluster that received it, not on the one that it is for (PVE 8.4)."""
+    asked: list[str] = []
+
+    class Cluster(ScriptedNode):
+        def get(self, path: str, **params: Parameter) -> object:
+            asked.append(path.removesuffix("/status").removesuffix("/log"))
+            return super().get(path, **params)
+
+        def delete(self, path: str, params: dict[str, Parameter] | None = None) -> object:
+            asked.append(path)
+            return super().delete(path, params)
+
+    theirs = Tasks(Cluster([([], ""), (["a"], "OK")]), "pve2")
+    theirs.wait(UPID)
+    theirs.stop(UPID)
+    assert set(asked) == {f"/nodes/pve/tasks/{UPID}"}
+
+
 def test_an_interrupt_stops_the_task_when_asked() -> None:
     def interrupt(_line: str) -> None:
         raise KeyboardInterrupt

@@ -99,8 +99,10 @@ def run_hook(work: Handling, vmid: int, command: str, which: str) -> None:
 
 
 def _dump(work: Handling, vmid: int, plan: BackupPlan, notes: str) -> Backup:
+    """Dump a guest. What HA manages is never stopped for that, Proxmox refuses it: it is suspended at most."""
     guests = work.site.node.guests
-    mode = plan.mode or ("snapshot" if guests.has_feature(vmid, "snapshot") else "stop")
+    may_stay = guests.has_feature(vmid, "snapshot") or guests.get_status(vmid).ha_managed
+    mode = plan.mode or ("snapshot" if may_stay else "stop")
     return work.site.node.backups.create(
         vmid, storage=plan.storage, mode=mode, notes=notes, protected=True, on_line=work.hear("vzdump")
     )

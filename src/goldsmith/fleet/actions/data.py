@@ -145,8 +145,8 @@ def check_owns_nothing(work: Handling, vmid: int, discard: Set[str]) -> None:
     named = [(mount.path, mount.volume) for mount in config.mounts.values()
              if not mount.is_bind and mount.path not in discard]  # fmt: skip
     named += [(key, volume) for key, volume in config.unused.items() if f"/{key}" not in discard]
-    find = work.site.node.storage.find_volume  # what a move has taken away may still be named, after a crash
-    owned = [f"{path} ({volume})" for path, volume in named if find(volume) is not None]
+    has = work.site.node.storage.has_volume  # what a move has taken away may still be named, after a crash
+    owned = [f"{path} ({volume})" for path, volume in named if has(volume)]
     if owned:
         raise DataMissing(
             f"{work.server.name}: guest {vmid} still owns {', '.join(owned)}, and is not destroyed",
@@ -183,8 +183,7 @@ def check_data(work: Work) -> None:
         return  # there is none, or (a replacement that is gone on with) it was looked at and destroyed
     declared = {str(one.path) for one in work.server.variables.data}
     strange = [mount.path for mount in config.mounts.values() if mount.path not in declared]
-    find = work.site.node.storage.find_volume
-    unused = [f"/{key}" for key, volume in config.unused.items() if find(volume) is not None]
+    unused = [f"/{key}" for key, volume in config.unused.items() if work.site.node.storage.has_volume(volume)]
     listed = [path for path in (*strange, *unused) if path not in work.discard]
     if listed:
         raise FleetError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from goldsmith.base.digest import JsonValue
-from goldsmith.base.errors import FleetError, PermissionMissing
+from goldsmith.base.errors import ApiFailed, FleetError, PermissionMissing
 from goldsmith.base.events import Notice
 from goldsmith.build.facts import Site
 from goldsmith.fleet.goals import HOLDER, NEW, OLD, RECREATE, FirewallAt, Joined, Left
@@ -23,17 +23,23 @@ def read_cluster(site: Site, vmid: int, name: str) -> Mapping[str, JsonValue]:
     :param name: the server's, for messages.
     :raises FleetError: HA manages it, and we may not see how.
     """
-    in_ha = site.node.guests.get_status(vmid).ha_managed
-    try:
-        held = site.pve.memberships.read(vmid, in_ha=in_ha)
-    except PermissionMissing as error:
-        raise FleetError(
-            f"{name}: guest {vmid} is managed by HA, which we may not see: {error.reason}",
-            hint="grant Sys.Audit and Sys.Console on /, or take it out first (ha-manager remove)",
-        ) from error
+    held = _read_membership(site, vmid, name)
     found: dict[str, Any] = {"ha": held.ha, "rules": held.rules, "replication": held.replication}
     found |= {"jobs": _list_jobs(site, vmid), "firewall": not site.node.firewalls.read(vmid).is_empty}
     return {word: value for word, value in found.items() if value}
+
+
+def _read_membership(site: Site, vmid: int, name: str) -> Membership:
+    """Ask HA itself: one that it is to ignore is not managed, by a guest's status, and yet cannot be destroyed."""
+    try:
+        return site.pve.memberships.read(vmid, in_ha=True)
+    except PermissionMissing as error:
+        if site.node.guests.get_status(vmid).ha_managed:
+            raise FleetError(
+                f"{name}: guest {vmid} is managed by HA, which we may not see: {error.reason}",
+                hint="grant Sys.Audit and Sys.Console on /, or take it out first (ha-manager remove)",
+            ) from error
+    return site.pve.memberships.read(vmid, in_ha=False)
 
 
 def _list_jobs(site: Site, vmid: int) -> list[str]:
@@ -120,7 +126,7 @@ def hand_on_jobs(work: Work, vmid: int) -> None:
     others = {one for one in (work.record.old, work.record.new) if one}
     try:
         work.site.pve.memberships.hand_on_jobs(jobs, others, vmid)
-    except PermissionMissing as error:
+    except ApiFailed as error:  # PermissionMissing, or 500: one with a `dumpdir` is for root@pam alone
         told = f"{work.server.name}: backup job {', '.join(jobs)} names guest {work.record.old}; put {vmid} into it"
         work.events.emit(Notice(message=f"{told} ({error.reason})", level="warning"))
 

@@ -45,7 +45,7 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
     vmid = work.find_guest(OLD)
     if vmid and not work.record.destroying and not is_half_made(work, vmid):
         return "it is there"
-    if work.site.node.storage.find_volume(work.record.backup) is None:
+    if not has_backup(work):
         raise BackupFailed(f"{work.server.name}: the backup {work.record.backup or 'of it'} is not there")
     if stale := vmid or work.find_guest(NEW):
         remove(work, stale)
@@ -53,6 +53,18 @@ def ensure_restored(_goal: OldRestored, work: Work) -> str:
     work.mark(work.record.old, Role.CURRENT, work.record)
     work.note(destroying=False)
     return f"guest {work.record.old} from {work.record.backup}"
+
+
+def has_backup(work: Work) -> bool:
+    """Tell whether the backup is there.
+
+    To rights on a pool alone it is out of sight as soon as its guest is gone; but whoever may make a guest of that vmid
+    may restore it from there (PVE::Storage, check_volume_access).
+    """
+    try:
+        return bool(work.record.backup) and work.site.node.storage.has_volume(work.record.backup)
+    except PermissionMissing:
+        return True
 
 
 def ensure_beside(_goal: Restored, work: Work) -> str:
@@ -89,9 +101,9 @@ def _create_restored(work: Work, which: str, candidates: Iterable[int], role: Ro
             nets=(connect(work.server, up=False),),
             tags=label(work.server, labels),
             description=describe(work.server.name, work.record.version, role, work.record),
+            pool=work.server.variables.pool or "",
             onboot=False,
             protection=False,
-            pool=work.server.variables.pool or "",
         )
 
     return create(work, which, candidates, specify_restored, source="restore", timeout=RESTORE_TIMEOUT)

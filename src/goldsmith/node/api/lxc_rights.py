@@ -14,6 +14,7 @@ from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.options import is_disk
 from goldsmith.node.lxc.properties import NET_KEY, MountPoint, Net, parse_bool, parse_properties, parse_volume
 from goldsmith.node.routing import Caller
+from goldsmith.node.storage.listing import find_owner
 
 _PRIVILEGES = {
     "cores": "VM.Config.CPU", "cpuunits": "VM.Config.CPU", "cpulimit": "VM.Config.CPU",
@@ -109,12 +110,15 @@ class Rights:
         self.node.storage(volume.storage)
         if volume.name.partition("/")[0] != content:
             raise ApiFault(f"unable to use volume {volid} - content type needs to be '{content}'")
-        if self.caller.is_root:
-            return
         path = f"/storage/{volume.storage}"
+        if self.caller.may(path, "Datastore.Allocate"):
+            return
         if content == "backup":
+            owner = find_owner(self.node.storage(volume.storage), volume)
+            if owner == self.vmid:
+                return  # a guest may be made from its own backup by whoever may make it
             self.caller.check(path, "Datastore.AllocateSpace")
-            self.caller.check(f"/vms/{self.vmid}", "VM.Backup")
+            self.caller.check(f"/vms/{owner}", "VM.Backup")
         else:
             self.caller.check(path, "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)
 

@@ -11,11 +11,13 @@ from goldsmith.node.download import Wanted, run_url_download
 from goldsmith.node.faults import ApiFault, ParameterFault, PermissionFault
 from goldsmith.node.formats import split_list
 from goldsmith.node.incoming import clean_filename
+from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.oci import Pull, name_file, run_pull
 from goldsmith.node.routing import Call, Caller, method
+from goldsmith.node.storage.backups import MOST_PROTECTED
 from goldsmith.node.storage.driver import Storage, VolumeId
 from goldsmith.node.storage.listing import SUFFIXES, find_owner, get_content, list_content, parse_volume
-from goldsmith.node.storage.work import Upload, list_prune_marks, run_delete, run_import, run_prune
+from goldsmith.node.storage.work import Upload, check_protected, list_prune_marks, run_delete, run_import, run_prune
 from goldsmith.node.tasks import Upid, is_running
 
 _STORAGE = "/nodes/{node}/storage/{storage}"
@@ -90,25 +92,49 @@ def get_status(call: Call) -> dict[str, Any]:
 @method("GET", f"{_STORAGE}/content", permission=_LOOK, any_of=True)
 def get_content_list(call: Call) -> list[dict[str, Any]]:
     """Return the volumes that the caller may see."""
-    storage = call.node.storage(call.params["storage"])
-    items = list_content(storage, call.params.get("content"), call.params.get("vmid"))
+    storage, wanted = call.node.storage(call.params["storage"]), call.params.get("content")
+    items = list_content(storage, "rootdir" if wanted == "images" else wanted, call.params.get("vmid"))
+    guests = set(list_vmids(call.node))
     for item in items:
+        if item["content"] == "rootdir" and item["vmid"] not in guests:
+            item["content"] = "images"  # a disk without a guest is no container's to Proxmox
         if "notes" in item:
             item["notes"] = item["notes"].partition("\n")[0]  # as Proxmox does; a single volume tells all of them
-    return [item for item in items if _may_see(call.caller, storage.id, item["content"], item.get("vmid"))]
+    listed = (item for item in items if wanted in (None, item["content"]) and item["content"] in storage.content)
+    return [item for item in listed if _may_see(call.caller, storage.id, item["content"], item.get("vmid"))]
 
 
 def _may_see(caller: Caller, storage: str, content: str, vmid: int | None) -> bool:
     """Tell whether somebody who may look at a storage may also see that volume: guests' things only of his guests."""
-    if vmid is None or caller.may(f"/storage/{storage}", "Datastore.Allocate"):
-        return True
-    if content == "backup":
-        return caller.may(f"/storage/{storage}", "Datastore.AllocateSpace") and caller.may(f"/vms/{vmid}", "VM.Backup")
-    return caller.may(f"/vms/{vmid}", "VM.Audit", "VM.Config.Disk", any_of=True)
+    try:
+        _check_access(caller, storage, content, vmid)
+    except (ApiFault, PermissionFault):
+        return False
+    return True
+
+
+def _check_access(caller: Caller, storage: str, content: str, vmid: int | None) -> None:
+    """Raise unless somebody may see a volume (PVE::Storage, check_volume_access)."""
+    place = f"/storage/{storage}"
+    if caller.may(place, "Datastore.Allocate"):
+        return
+    if content in SUFFIXES:
+        caller.check(place, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
+    elif content == "backup" and vmid:
+        caller.check(place, "Datastore.AllocateSpace")
+        caller.check(f"/vms/{vmid}", "VM.Backup")
+    elif content in ("images", "rootdir") and vmid:
+        caller.check(place, "Datastore.Audit")
+        caller.check(f"/vms/{vmid}", "VM.Config.Disk")
+    else:
+        raise ApiFault(f"missing privileges to access {content} of {storage}")
 
 
 def _get_volume(call: Call) -> tuple[Storage, VolumeId]:
-    volume = parse_volume(call.params["volume"], call.params.get("storage", ""))
+    try:
+        volume = parse_volume(call.params["volume"], call.params.get("storage", ""))
+    except ApiFault as error:
+        raise ParameterFault({"volume": f"{error}\n"}) from error
     return call.node.storage(volume.storage), volume
 
 
@@ -116,10 +142,8 @@ def _get_volume(call: Call) -> tuple[Storage, VolumeId]:
 def get_volume(call: Call) -> dict[str, Any]:
     """Return where a volume is, and its size."""
     storage, volume = _get_volume(call)
-    call.caller.check(f"/storage/{storage.id}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)
     owner, path, content = find_owner(storage, volume), storage.path(volume), get_content(volume)
-    if not _may_see(call.caller, storage.id, content, owner):
-        call.caller.check(f"/vms/{owner}", "VM.Backup" if content == "backup" else "VM.Audit")
+    _check_access(call.caller, storage.id, content, owner)
     if not path.exists():
         raise ApiFault(f"volume_size_info on '{volume}' failed - no format")
     if content == "rootdir":
@@ -168,7 +192,7 @@ def delete(call: Call) -> str | None:
 
 def _check_delete(caller: Caller, storage: Storage, volume: VolumeId) -> None:
     owner = find_owner(storage, volume)
-    if get_content(volume) == "backup" and owner and not caller.may(f"/storage/{storage.id}", "Datastore.Allocate"):
+    if get_content(volume) == "backup" and owner:
         caller.check(f"/storage/{storage.id}", "Datastore.AllocateSpace")
         caller.check(f"/vms/{owner}", "VM.Backup")
     else:
@@ -179,7 +203,7 @@ def _check_delete(caller: Caller, storage: Storage, volume: VolumeId) -> None:
 def update(call: Call) -> None:
     """Note something about a backup, or protect it."""
     storage, volume = _get_volume(call)
-    _check_delete(call.caller, storage, volume)
+    _check_access(call.caller, storage.id, get_content(volume), find_owner(storage, volume))
     path, params = storage.path(volume), call.params
     for name, text in (("notes", "only backups can have notes"), ("protected", "only backups can be protected")):
         if name in params and get_content(volume) != "backup":
@@ -191,6 +215,8 @@ def update(call: Call) -> None:
         notes.write_text(params["notes"]) if params["notes"] else notes.unlink(missing_ok=True)
     if "protected" in params:
         mark = path.with_name(path.name + ".protected")
+        if params["protected"] and not mark.exists():
+            check_protected(storage, find_owner(storage, volume) or 0, limit_protected(call.caller, storage.id))
         mark.touch() if params["protected"] else mark.unlink(missing_ok=True)
 
 
@@ -253,6 +279,11 @@ def download_url(call: Call) -> str:
     return call.spawn("download", name, run_url_download, wanted)
 
 
+def limit_protected(caller: Caller, storage: str) -> int | None:
+    """Return how many protected backups of a guest there may be; None: as many as he likes."""
+    return None if caller.may(f"/storage/{storage}", "Datastore.Allocate") else MOST_PROTECTED
+
+
 def check_network(call: Call) -> None:
     """Raise unless the caller may let this machine reach into the network (PVE 8.2 and later)."""
     node = f"/nodes/{call.node.name}"
@@ -265,7 +296,7 @@ def pull_image(call: Call) -> str:
     """Pull a container image from a registry into a storage; returns the task."""
     params, storage = call.params, call.node.storage(call.params["storage"])
     call.caller.check(f"/storage/{storage.id}", "Datastore.AllocateTemplate")
-    check_network(call)
+    call.caller.check(f"/nodes/{call.node.name}", "Sys.AccessNetwork")
     if "vztmpl" not in storage.content:
         raise ApiFault(f"storage '{storage.id}' does not support 'vztmpl' content")
     name = name_file(params["reference"], params.get("filename", ""))

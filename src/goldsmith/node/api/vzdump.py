@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
+from goldsmith.node.api.storage import limit_protected
 from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.lxc.archive import read_config
-from goldsmith.node.lxc.backup import BackupRequest, run_backup
+from goldsmith.node.lxc.backup import BackupRequest, find_template_fault, run_backup
 from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.create import find_archive
 from goldsmith.node.lxc.options import split_list
@@ -41,6 +42,7 @@ def vzdump(call: Call) -> str:
         prune=prune if params.get("remove", True) else "", excludes=_list_excludes(params.get("exclude-path")),
         standard_excludes=bool(params.get("stdexcludes", True)), lockwait=params.get("lockwait", 180),
         stopwait=params.get("stopwait", 10), command=_render_command(params),
+        most_protected=limit_protected(caller, storage),
         allowed=frozenset(vmid for vmid in vmids if caller.may(f"/vms/{vmid}", "VM.Backup")),
     )  # fmt: skip
     return call.spawn("vzdump", str(vmids[0]) if len(vmids) == 1 else "", run_backup, request)
@@ -66,6 +68,8 @@ def _check_params(call: Call) -> None:
         refused = {name: "Only root may set this option." for name in _ROOT_ONLY if name in params}
         if refused:
             raise ParameterFault(refused)
+    if fault := find_template_fault(params.get("notes-template", "")):
+        raise ParameterFault({"notes-template": f"{fault}\n"})
     if any(params.get(name) for name in ("bwlimit", "ionice", "performance")):
         caller.check("/", "Sys.Modify")
     if params.get("prune-backups"):
@@ -104,5 +108,6 @@ def extract_config(call: Call) -> str:
     name = volume.name.rpartition("/")[2].split("-")
     if volume.name.partition("/")[0] != "backup" or len(name) < 3 or not name[2].isdigit():
         raise ApiFault(f"unable to use volume {volid} - content type needs to be 'backup'")
-    Rights(call.node, call.caller, int(name[2])).check_archive(volid, "backup")
+    Rights(call.node, call.caller, 0).check_archive(volid, "backup")
+    call.caller.check(f"/vms/{name[2]}", "VM.Backup")
     return read_config(find_archive(call.node, volid))

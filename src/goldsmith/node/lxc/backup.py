@@ -34,6 +34,7 @@ from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.snapshots import delete_quietly, has_snapshot_feature, open_frozen, snapshot_volumes
 from goldsmith.node.routing import Task
 from goldsmith.node.storage.driver import Storage, VolumeId
+from goldsmith.node.storage.work import check_protected
 
 SNAPSHOT = "vzdump"
 Log = Callable[[str], None]
@@ -55,6 +56,8 @@ class BackupRequest:
     standard_excludes: bool = True
     lockwait: int = 180
     stopwait: int = 10
+    most_protected: int | None = None
+    """How many protected backups of a guest there may be."""
     command: str = "vzdump"
     allowed: frozenset[int] = frozenset()
     """Guests that the caller may back up; asking for another fails the task (PVE)."""
@@ -181,10 +184,24 @@ def render_excludes(patterns: list[str]) -> list[str]:
     return [f".{pattern}" if pattern.startswith("/") else pattern for pattern in patterns]
 
 
+NOTE_VARIABLES = frozenset(("cluster", "guestname", "node", "vmid"))
+
+
+def find_template_fault(template: str) -> str:
+    """Return what is wrong with a notes template, in PVE's words; empty where nothing is."""
+    if "\n" in template:
+        return "contains a line feed"
+    escapes = (match for match in re.finditer(r"\\(.)", template) if match[1] not in "n\\")
+    variables = (match for match in re.finditer(r"\{\{([^\s{}]+)\}\}", template) if match[1] not in NOTE_VARIABLES)
+    found = [f"escape sequence '{match[0]}' at char {match.start()}" for match in escapes]
+    found += [f"variable '{match[1]}' at char {match.end() - len(match[1])}" for match in variables]
+    return f"found unknown: {', '.join(found)}" if found else ""
+
+
 def render_notes(template: str, values: Mapping[str, str]) -> str:
     r"""Fill in a notes template: `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}`; `\n` is a line feed."""
-    text = template.replace("\\n", "\n").replace("\\\\", "\\")
-    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda match: values.get(match[1], match[0]), text)
+    text = re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], template)
+    return re.sub(rf"\{{\{{({'|'.join(values)})\}}\}}", lambda match: values[match[1]], text)
 
 
 def render_bytes(size: int) -> str:
@@ -211,6 +228,8 @@ class _Backup:
         return Runtime(self._node, self._vmid)
 
     def run(self) -> None:
+        if self._request.protected:
+            check_protected(self._storage, self._vmid, self._request.most_protected)
         running = self._runtime.is_running()
         self._report.info(f"status = {'running' if running else 'stopped'}")
         with hold_lock(self._node, self._vmid, "backup") as config:

@@ -16,6 +16,8 @@ _NAME = re.compile(
     r"vzdump-(?P<kind>lxc|qemu)-(?P<vmid>[1-9]\d{2,8})-"
     r"(?P<stamp>\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d)\.(?P<format>(?:tar|vma)(?:\.(?:gz|lzo|zst))?)"
 )
+MOST_PROTECTED = 5
+"""Protected backups of one guest in a storage, for who has not Datastore.Allocate there (PVE::Storage)."""
 _PERIODS: list[tuple[str, Callable[[time.struct_time], str]]] = [
     ("keep-hourly", lambda when: time.strftime("%H/%d/%m/%Y", when)),
     ("keep-daily", lambda when: time.strftime("%d/%m/%Y", when)),

@@ -24,13 +24,13 @@ def parse_volume(volid: str, storage: str = "") -> VolumeId:
     :raises ApiFault: it is neither, or names another storage; PVE's words.
     """
     name, colon, rest = volid.partition(":")
-    if colon and rest and "/" not in name:
-        if storage and name != storage:
-            raise ApiFault(f"storage ID mismatch ({name} != {storage})")
-        return VolumeId(name, rest)
-    if not storage:
+    if not colon and storage:
+        return VolumeId(storage, volid)
+    if not rest or "/" in name:
         raise ApiFault(f"unable to parse volume ID '{volid}'")
-    return VolumeId(storage, volid)
+    if storage and name != storage:
+        raise ApiFault(f"storage ID mismatch ({name} != {storage})")
+    return VolumeId(name, rest)
 
 
 def get_content(volume: VolumeId) -> str:

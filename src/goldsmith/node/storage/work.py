@@ -73,6 +73,12 @@ def run_delete(task: Task, node: Node, volume: VolumeId) -> None:
     task.log(f"Removed volume '{volume}'")
 
 
+def check_protected(storage: Storage, vmid: int, most: int | None) -> None:
+    """Raise when a guest has as many protected backups in a storage as there may be; None: there may be any number."""
+    if most is not None and sum(one.is_protected for one in list_backups(storage.folder("backup"), vmid)) >= most:
+        raise ApiFault(f"The number of protected backups per guest is limited to {most} on storage '{storage.id}'")
+
+
 def list_prune_marks(storage: Storage, vmid: int | None, retention: str) -> list[tuple[Path, int, int, str]]:
     """Return path, vmid, ctime and mark (`keep`, `remove`, `protected`) of backups, guest by guest."""
     backups = list_backups(storage.folder("backup"), vmid)

@@ -5,7 +5,7 @@ import pytest
 from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.lxc.archive import pack_command
 from goldsmith.node.lxc.assemble import Assembly
-from goldsmith.node.lxc.backup import compressor, render_bytes, render_excludes, render_notes
+from goldsmith.node.lxc.backup import compressor, find_template_fault, render_bytes, render_excludes, render_notes
 from goldsmith.node.lxc.config import GuestConfig, Options, parse_config
 from goldsmith.node.lxc.create import CreateRequest, plan_disks
 from goldsmith.node.lxc.idmap import IdMap
@@ -139,7 +139,11 @@ def test_compressors() -> None:
 
 def test_notes_and_sizes() -> None:
     values = {"guestname": "web", "vmid": "100", "node": "pve", "cluster": ""}
-    assert render_notes(r"{{guestname}} {{ vmid }}\n{{other}}", values) == "web 100\n{{other}}"
+    assert render_notes(r"{{guestname}} {{vmid}}\n{{ node }} \\n", values) == "web 100\n{{ node }} \\n"
+    assert find_template_fault(r"{{guestname}} \n {{ other }} \\x") == ""
+    assert find_template_fault("two\nlines") == "contains a line feed"
+    told = "found unknown: escape sequence '\\x' at char 0, variable 'other' at char 7"
+    assert find_template_fault(r"\x {{other}}") == told
     assert [render_bytes(size) for size in (2048, 5 << 20, 3 << 30)] == ["2KB", "5MB", "3.00GB"]
 
 
