@@ -40,14 +40,6 @@ EVERYWHERE = {"pve1:nas", "pve2:fast", "pve1:local"}
 OVERHEAD = 9000
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[RealRegistry]:
-    made = RealRegistry(tmp_path / "registry")
-    made.start()
-    yield made
-    made.kill()
-
-
 @dataclass
 class Market(Shop):
     """A shop whose versions are in a registry, and whose nodes are to pull them."""

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,14 +38,6 @@ from tests.unit.artifacts.making import FINISHED, make_record, put, small_tar
 from .registry import RealRegistry, find_free_port
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[RealRegistry]:
-    made = RealRegistry(tmp_path / "registry")
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

@@ -30,14 +30,6 @@ MARKED = """
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[RealRegistry]:
-    made = RealRegistry(tmp_path / "registry")
-    made.start()
-    yield made
-    made.kill()
-
-
-@pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[RealRegistry]:
     """One that asks for a password, and has a certificate that nobody knows."""
     users = tmp_path / "htpasswd"

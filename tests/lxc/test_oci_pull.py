@@ -51,14 +51,6 @@ def newer(node: RunningNode) -> Iterator[RunningNode]:
     node.restart()
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[RealRegistry]:
-    made = RealRegistry(tmp_path / "registry")
-    made.start()
-    yield made
-    made.kill()
-
-
 def store_debian(repository: Repository, template: Path) -> Version:
     """The base template as a version: layers of a whole Debian."""
     with template.open("rb") as file, repository.open_writer() as writer:
