@@ -31,7 +31,7 @@ def make_settings(state: Path) -> NodeSettings:
     number = os.getpid()
     return NodeSettings(
         state=state, port=port, host_bridge=f"gsc{number % 100000}", network=f"10.{200 + number % 50}.0.1/16",
-        disk_size=20 << 30,
+        disk_size=20 << 30, told_every=10.0,
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> NodeSettings:
     number = os.getpid() % 100
     return NodeSettings(
         state=tmp_path_factory.mktemp("node"), port=18000 + number, host_bridge=f"gst{os.getpid() % 100000}",
-        network=f"10.{100 + number}.0.1/16", disk_size=DISK_SIZE,
+        network=f"10.{100 + number}.0.1/16", disk_size=DISK_SIZE, told_every=10.0,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,16 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with zipfile.ZipFile(next(folder.glob("ansible-*.whl"))) as wheel:
             wheel.extractall(kept, [name for name in wheel.namelist() if name.startswith(PREFIX)])
     return kept
+
+
+@pytest.fixture(autouse=True, scope="module")
+def told_at_once(node: RunningNode) -> Iterator[None]:
+    """Guests are made here within the ten seconds in which a Proxmox has no name for them; the modules want one."""
+    replace(node.settings, told_every=0.0).save()
+    node.restart()
+    yield
+    node.settings.save()
+    node.restart()
 
 
 def get_access(node: RunningNode) -> ClientAccess:

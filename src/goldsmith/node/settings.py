@@ -31,6 +31,9 @@ class NodeSettings:
     quarters of what is free where the state directory is, when the node starts for the first time."""
     version: str = ""
     """Which Proxmox VE it plays: one from 9.1 on pulls container images. Empty: the one that it speaks like best."""
+    told_every: float = 0.0
+    """Seconds for which names and states of guests in the cluster's list may be old: a Proxmox's nodes tell them every
+    10 (pvestatd). 0: they are those of now, as clients expect; no Proxmox makes guests as fast as this one does."""
     with_guests: bool = True
     """False: only the API, without network and copy on write. It needs no root and starts no guest; for tests."""
 

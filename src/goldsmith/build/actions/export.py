@@ -141,10 +141,15 @@ def place_template(step: PlaceTemplate, build: Build) -> str:
 def ensure_template(
     step: PlaceTemplate, repository: Repository, version: Version, site: Site, events: Events
 ) -> PurePosixPath:
-    """Return where the version is as a template; it is written where nothing of its size has its name."""
-    path = step.directory / name_template(step.name, version.day, version.number)
-    if site.shell.exists(path) and site.shell.size(path) == measure_template(version):
-        return path
+    """Return where the version is as a template; it is written where nothing of its size has one of its names.
+
+    It need not have its own number: another repository's version may have been there before.
+    """
+    attempt = version.number
+    while site.shell.exists(path := step.directory / name_template(step.name, version.day, attempt)):
+        if site.shell.size(path) == measure_template(version):
+            return path
+        attempt += 1
     return write_template(step, repository, version, site, events)
 
 

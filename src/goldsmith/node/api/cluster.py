@@ -84,7 +84,7 @@ def _list_pools(call: Call) -> list[dict[str, Any]]:
 
 
 class Told:
-    """What a node tells its cluster of its guests every ten seconds (pvestatd): names, states and numbers.
+    """What a node tells its cluster of its guests now and then (`told_every`): names, states and numbers.
 
     What is asked in between is as old as that; only tags, locks and vmids are those of now (PVE::API2Tools, which
     reads them of the cluster's file system). Here it is told when somebody asks.
@@ -98,13 +98,12 @@ class Told:
         """Return what was told last, by vmid."""
         with self._lock:
             when, told = self._told.get(node.settings.state, (float("-inf"), {}))
-            if time.monotonic() - when > TELL_SECONDS:
+            if time.monotonic() - when > node.settings.told_every:
                 told = {guest["vmid"]: guest for guest in list_guests(node)}
                 self._told[node.settings.state] = (time.monotonic(), told)
             return told
 
 
-TELL_SECONDS = 10.0
 _TOLD = Told()
 _NOT_TOLD = frozenset(("cpus", "swap", "maxswap", "pid", "tags", "lock"))
 
