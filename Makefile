@@ -56,7 +56,7 @@ test-slow: install ## Unit tests that take longer: other tools, real Ansible, ma
 	$(BIN)/pytest -n auto -q -m slow tests/unit
 
 test-contract: install ## Our client against fakepve and the embedded node (root)
-	$(SUDO) $(BIN)/pytest tests/contract
+	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile tests/contract
 
 test-lxc: install ## The embedded node with real containers (root)
 	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile --durations=25 tests/lxc
