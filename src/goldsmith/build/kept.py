@@ -62,5 +62,4 @@ def get_backup(version: Version, site: Site) -> Volume:
 def remove_backup(version: Version, site: Site) -> None:
     """Remove the backup that a version is, if it is there; guests that were made of it do not need it."""
     if (volume := find_backup(version, site)) is not None:
-        site.node.storage.set_volume(volume.volid, {"protected": False})
-        site.node.storage.delete_volume(volume.volid)
+        site.node.storage.delete_backup(volume.volid)

@@ -24,9 +24,9 @@ def read_archived(site: Site, volid: str) -> dict[str, Mount]:
     return {line["key"]: parse_mount(line["mount"]) for line in found if line}
 
 
-def find_archived_storage(site: Site, volid: str) -> str:
+def find_archived_storage(archived: Mapping[str, Mount]) -> str:
     """Return where the root disk of the guest in an archive was: its copy goes there, too."""
-    rootfs = read_archived(site, volid).get("rootfs")
+    rootfs = archived.get("rootfs")
     return rootfs.volume.partition(":")[0] if rootfs is not None else "local"
 
 

@@ -68,8 +68,7 @@ def prune_backups(server: Server, site: Site, events: Events) -> list[str]:
     gone = [volume.volid for volume in backups[1:] if volume.volid not in kept]
     for volid in gone:
         with events.step(f"remove backup {volid}", reason="the retention does not keep it"):
-            site.node.storage.set_volume(volid, {"protected": False})
-            site.node.storage.delete_volume(volid)
+            site.node.storage.delete_backup(volid)
     return gone
 
 
@@ -149,8 +148,9 @@ def _try_out(server: Server, backup: Volume, site: Site, state: Path, inventory:
 def restore_apart(server: Server, volid: str, vmid: int, site: Site, run_id: str) -> None:
     """Restore a backup, data and all, into a guest of a vmid of its own, which shares nothing with the server."""
     text = f"**{server.name}** is restored here from {volid} to see whether that works; it goes again"
-    storage = find_archived_storage(site, volid)
-    disks = choose_disks_apart(read_archived(site, volid), storage)
+    archived = read_archived(site, volid)
+    storage = find_archived_storage(archived)
+    disks = choose_disks_apart(archived, storage)
     spec = ContainerSpec(
         vmid=vmid,
         ostemplate=volid,

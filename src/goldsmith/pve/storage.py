@@ -384,6 +384,11 @@ class Storages:
             if not is_backup(volid) or self._is_listed(volid):
                 raise
 
+    def delete_backup(self, volid: str) -> None:
+        """Take the protection from a backup, and delete it."""
+        self.set_volume(volid, {"protected": False})
+        self.delete_volume(volid)
+
     def set_volume(self, volid: str, changes: Mapping[str, Parameter]) -> None:
         """Change a backup's `notes` or `protected`.
 

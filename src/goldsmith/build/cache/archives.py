@@ -155,8 +155,7 @@ def choose_replaced(archives: Iterable[CacheArchive], new: CacheArchive, kept: S
 
 def drop_archive(site: Site, volid: str) -> None:
     """Remove an archive."""
-    site.node.storage.set_volume(volid, {"protected": False})
-    site.node.storage.delete_volume(volid)
+    site.node.storage.delete_backup(volid)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def ensure_data_restored(_goal: DataRestored, work: Work) -> str:
 
 def _create_restored(work: Work, which: str, candidates: Iterable[int], role: Role, labels: Labels) -> int:
     """Make a guest from the backup with all that is in it; it has the server's name, and no link."""
-    storage = _read_rootfs(work, work.record.backup).volume.partition(":")[0]
+    storage = _choose_rootfs(work, _read_archived(work, work.record.backup)).volume.partition(":")[0]
 
     def specify_restored(vmid: int) -> ContainerSpec:
         return ContainerSpec(
@@ -116,7 +116,8 @@ def restore(work: Work, volid: str, vmid: int) -> None:
     data, too, onto a root disk that has no room for it (PVE 8.4, restore_tar_archive). So that gets volumes of its own,
     which go again: what is to be the server's data is at the holder.
     """
-    rootfs, mounts = _read_rootfs(work, volid), tuple(_list_volumes(work, volid))
+    archived = _read_archived(work, volid)
+    rootfs, mounts = _choose_rootfs(work, archived), tuple(_list_volumes(work, archived))
     spec = ContainerSpec(
         vmid=vmid, ostemplate=volid, rootfs=rootfs, mounts=mounts, restore=True,
         storage=rootfs.volume.partition(":")[0], pool=work.server.variables.pool or "",
@@ -126,9 +127,9 @@ def restore(work: Work, volid: str, vmid: int) -> None:
     drop_volumes(work, vmid)
 
 
-def _list_volumes(work: Work, volid: str) -> Iterator[Mount]:
+def _list_volumes(work: Work, archived: Mapping[str, Mount]) -> Iterator[Mount]:
     """Yield the volumes to be made for the data in an archive; as the inventory has them where that is not seen."""
-    if archived := _read_archived(work, volid):
+    if archived:
         for _, mount in sorted(archived.items(), key=lambda item: (len(item[0]), item[0])):
             text = render_new(mount, mount.volume.partition(":")[0])
             if mount.backup and not mount.is_bind and text:
@@ -160,10 +161,10 @@ def drop_volumes(work: Work, vmid: int) -> None:
             guests.set_config(vmid, {}, delete=unused)
 
 
-def _read_rootfs(work: Work, volid: str) -> Mount:
+def _choose_rootfs(work: Work, archived: Mapping[str, Mount]) -> Mount:
     """Return the root disk to be made: of the size that the archive's configuration says."""
     disk = work.server.variables.disk or DEFAULT_DISK
-    found = _read_archived(work, volid).get("rootfs")
+    found = archived.get("rootfs")
     storage = found.volume.partition(":")[0] if found is not None else disk.storage
     text = render_new(found, storage) if found is not None else ""
     return Mount(text or f"{storage}:{disk.size / GIB:g}")

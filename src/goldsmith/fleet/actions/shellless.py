@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from goldsmith.base.errors import ApiFailed, BackupFailed, FleetError, GuestUnready, PveError
 from goldsmith.build.journal import get_tags, render_mark
@@ -17,6 +17,7 @@ from goldsmith.fleet.archived import RESTORE_TIMEOUT, choose_disks_apart, find_a
 from goldsmith.fleet.facts import choose_spare_vmid
 from goldsmith.fleet.work import Handling, Work
 from goldsmith.pve.containers import ContainerSpec
+from goldsmith.pve.properties import Mount
 
 UP_TIMEOUT = 120.0
 """Seconds until a guest has its address."""
@@ -80,13 +81,13 @@ def restore_once(work: Handling, volid: str) -> None:
 
     :raises BackupFailed: it cannot be restored.
     """
-    vmid, storage = choose_spare_vmid(work.site), find_archived_storage(work.site, volid)
+    vmid, archived = choose_spare_vmid(work.site), read_archived(work.site, volid)
     run_id = secrets.token_hex(6)
     if isinstance(work, Work):
         run_id = work.journal.run_id
         work.journal.note_vmid(vmid)  # the next run removes it if this one is killed
     try:
-        _restore(work, volid, vmid, storage, run_id)
+        _restore(work, volid, vmid, archived, run_id)
     except PveError as error:
         raise BackupFailed(
             f"{work.server.name}: the backup {volid} cannot be read back: {error.message}",
@@ -97,9 +98,10 @@ def restore_once(work: Handling, volid: str) -> None:
         remove_guest(work.site, vmid, run_id)
 
 
-def _restore(work: Handling, volid: str, vmid: int, storage: str, run_id: str) -> None:
+def _restore(work: Handling, volid: str, vmid: int, archived: Mapping[str, Mount], run_id: str) -> None:
     text = f"**{work.server.name}** is restored here from {volid} to read that back; it never runs, and goes again"
-    disks = choose_disks_apart(read_archived(work.site, volid), storage)
+    storage = find_archived_storage(archived)
+    disks = choose_disks_apart(archived, storage)
     spec = ContainerSpec(
         vmid=vmid, ostemplate=volid, restore=True, unique=True, storage=storage, tags=get_tags("deploy"),
         description=f"{text}\n\n{render_mark(run_id)}", onboot=False, protection=False,
