@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from goldsmith.base.errors import ApiFailed, NodeUnreachable, PermissionMissing, PveError
+from goldsmith.pve.agent import Agent
 from goldsmith.pve.answers import Entry, VmId, read_entries
 from goldsmith.pve.backup import Backups
 from goldsmith.pve.connection import Connection, Endpoint
@@ -91,6 +92,10 @@ class NodeApi:
     def firewalls(self) -> Firewalls:
         """The firewalls of its containers."""
         return Firewalls(self._door, self.name)
+
+    def get_agent(self, vmid: int) -> Agent:
+        """Return the guest agent of a virtual machine. Nothing is sent yet."""
+        return Agent(self._door, self.name, vmid)
 
     @cached_property
     def version(self) -> PveVersion:

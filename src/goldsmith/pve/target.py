@@ -52,7 +52,7 @@ class DirectTarget:
 
 @dataclass(frozen=True)
 class ConsoleTarget:
-    """A container that is entered through its console in the API: no network leads there, nor a shell on its node."""
+    """A guest that is entered through the API: a container by its console, a virtual machine by its guest agent."""
 
     host: str
     """Its name: in messages, and in a play."""

@@ -1,6 +1,6 @@
-"""Who holds a container's console: a thread with an event loop, behind a socket in a directory that only we can enter.
+"""Who holds the way into a guest: a thread with an event loop, behind a socket in a directory that only we can enter.
 
-It connects when the first program is wanted, and anew after the console has ended: a guest that was rebooted is entered
+It connects when the first program is wanted, and anew after the session has ended: a guest that was rebooted is entered
 again without anybody's doing. Tickets and tokens are in its memory and nowhere else.
 """
 
@@ -13,16 +13,14 @@ import shlex
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 from goldsmith.base.errors import ConsoleFailed, GoldsmithError
 from goldsmith.base.private import open_private_directory
 from goldsmith.pve.attach import ENVIRONMENT
 from goldsmith.pve.console import wire
-from goldsmith.pve.console.invitation import Invitation
 from goldsmith.pve.console.session import GRACE, PIECE, Program, Session, TerminalEnded
-from goldsmith.pve.console.terminal import open_terminal
 
 PREFIX = "goldsmith-console-"
 SOCKET = "s"
@@ -40,11 +38,15 @@ def render_script(argv: list[str]) -> str:
     return f"umask 022\nunset OLDPWD\ncd /\n{variables}exec {shlex.join(argv)}\n"
 
 
-class Owner:
-    """Holds one console. `invite` asks the node for it; it is called in a thread, one call at a time."""
+Enter = Callable[[], AbstractAsyncContextManager[Session]]
+"""Begins a session, which ends with the block."""
 
-    def __init__(self, invite: Callable[[], Invitation]) -> None:
-        self._invite = invite
+
+class Owner:
+    """Holds the way into one guest: one session at a time."""
+
+    def __init__(self, enter: Enter) -> None:
+        self._enter = enter
         self._session: Session | None = None
         self._stack = AsyncExitStack()
         self._connecting = asyncio.Lock()
@@ -102,7 +104,7 @@ class Owner:
     async def _get_session(self) -> Session:
         """Return the session, begun anew where it has ended.
 
-        :raises PveError: the console cannot be entered.
+        :raises PveError: the guest cannot be entered.
         """
         async with self._connecting:
             if self._session is None or self._session.fault is not None:
@@ -121,24 +123,17 @@ class Owner:
         """
         await asyncio.sleep(max(0.0, self._failed_at + PAUSE - asyncio.get_running_loop().time()))
         try:
-            return await self._open_session()
+            return await self._stack.enter_async_context(self._enter())
         except BaseException:
             self._failed_at = asyncio.get_running_loop().time()
             await self._stack.aclose()
             raise
 
-    async def _open_session(self) -> Session:
-        invitation = await asyncio.get_running_loop().run_in_executor(None, self._invite)
-        session = Session(await self._stack.enter_async_context(open_terminal(invitation)))
-        await session.take_over()
-        await self._stack.enter_async_context(session.running())
-        return session
-
 
 async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     kind, length = wire.HEADER.unpack(await reader.readexactly(wire.HEADER.size))
     if length > wire.MOST:
-        raise ConsoleFailed(f"{length} bytes at once are too many for a console: words of a program, perhaps")
+        raise ConsoleFailed(f"{length} bytes at once are too many at a time: words of a program, perhaps")
     return kind, await reader.readexactly(length)
 
 
@@ -209,15 +204,15 @@ async def _await_end(program: Program) -> None:
 
 
 @contextmanager
-def open_owner(invite: Callable[[], Invitation]) -> Iterator[Path]:
-    """Hold a console while the block runs; return the socket. Nothing is asked of the node before it is needed."""
+def open_owner(enter: Enter) -> Iterator[Path]:
+    """Hold a way while the block runs; return the socket. Nothing is asked of the node before it is needed."""
     with open_private_directory(PREFIX) as folder:
         loop, end = asyncio.new_event_loop(), asyncio.Event()
         listener = _listen(folder)
 
         def work() -> None:
             try:
-                loop.run_until_complete(Owner(invite).serve(listener, end))
+                loop.run_until_complete(Owner(enter).serve(listener, end))
             finally:
                 loop.close()
 

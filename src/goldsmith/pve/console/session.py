@@ -19,16 +19,15 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from goldsmith.base.errors import ConsoleFailed
-from goldsmith.pve.console.terminal import Terminal
 
 MESSAGE = 8000
-"""Bytes."""
+"""Bytes of one message to a terminal."""
 ACKNOWLEDGE = b"1 k\n"
-LINE = 7900
-"""Characters of data in a line."""
+HEAD = 100
+"""Bytes of a message that are not data, at most."""
 PIECE = 32 << 10
 """Bytes of output at a time, and of input."""
 CREDITS = 2
@@ -46,7 +45,7 @@ QUIT_PATIENCE = 3.0
 GRACE = 2.0
 """Seconds that output is waited for when the program has ended and a child of it holds the streams open."""
 SCRIPT = Path(__file__).with_name("far_end.sh")
-LOST = "the connection to the console has ended"
+LOST = "the connection to the guest has ended"
 
 
 class TerminalEnded(ConsoleFailed):
@@ -93,11 +92,33 @@ class Program:
     """Whether it still takes input."""
 
 
-class Session:
-    """The far end on a terminal, and its programs. All of it belongs to one event loop."""
+class Line(Protocol):
+    """What the far end is at the other end of: a terminal (`terminal`), or what stands for one (`agent`)."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    async def write(self, data: bytes) -> None:
+        """Send whole lines."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return what comes next; nothing at the end."""
+        ...
+
+    async def keep_alive(self) -> None:
+        """Do again and again what keeps it open."""
+        ...
+
+
+class Session:
+    """The far end on a terminal, and its programs. All of it belongs to one event loop.
+
+    :param message: bytes of one message that the terminal bears.
+    """
+
+    def __init__(self, terminal: Line, *, message: int = MESSAGE) -> None:
         self._terminal = terminal
+        self._most = message
+        self._width = message - HEAD
+        """Characters of data in a line."""
         self._buffer = bytearray()
         self._waiting: list[bytes] = []
         self._under_way = False
@@ -184,22 +205,22 @@ class Session:
 
     async def _collect(self, program: Program, data: bytes) -> None:
         encoded = base64.b64encode(data).decode()
-        for start in range(0, len(encoded), LINE):
-            piece = encoded[start : start + LINE]
+        for start in range(0, len(encoded), self._width):
+            piece = encoded[start : start + self._width]
             await self._say(f"a {program.number} {len(piece)}", piece)
 
     async def _say(self, text: str, data: str = "") -> None:
         """Have a line sent, and data right after it, as soon as the message that it goes into has room for both."""
         line = f"{len(text)} {text}\n{data}".encode()
         async with self._change:
-            await self._change.wait_for(lambda: self.fault or sum(map(len, self._waiting)) + len(line) <= MESSAGE)
+            await self._change.wait_for(lambda: self.fault or sum(map(len, self._waiting)) + len(line) <= self._most)
             self._check()
             self._waiting.append(line)
             self._change.notify_all()
 
     async def send(self) -> None:
-        """Send what waits, whenever all that was sent before has been acknowledged."""
-        with suppress(ConsoleFailed):
+        """Send what waits, whenever all that was sent before has been acknowledged; what cannot be sent is the end."""
+        try:
             while True:
                 async with self._change:
                     await self._change.wait_for(lambda: self.fault or (self._waiting and not self._under_way))
@@ -208,6 +229,8 @@ class Session:
                     self._under_way = True
                     self._change.notify_all()
                 await self._terminal.write(b"".join([*lines, ACKNOWLEDGE]))
+        except ConsoleFailed as error:
+            await self.end(error)
 
     async def _read_line(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0:
@@ -268,10 +291,14 @@ class Session:
         mark = f"goldsmith-{secrets.token_hex(8)}"
         await self._find_shell(mark)
         encoded = base64.b64encode(render_far_end().encode()).decode()
-        for start in range(0, len(encoded), LINE):
-            await self._terminal.write(encoded[start : start + LINE].encode() + b"\n")
+        for start in range(0, len(encoded), self._width):
+            await self._terminal.write(encoded[start : start + self._width].encode() + b"\n")
             await self._expect("+")
         await self._terminal.write(b".\n")
+        await self.await_far_end()
+
+    async def await_far_end(self) -> None:
+        """Wait until the far end, which was started there, is ready."""
         await self._expect("ready")
 
     async def _find_shell(self, mark: str) -> None:

@@ -1,4 +1,4 @@
-"""A container's shell through its console: programs are started by `run`, so that all of `CommandShell` works there."""
+"""A guest's shell through the API: programs are started by `run`, so that all of `CommandShell` works there."""
 
 from __future__ import annotations
 
@@ -24,26 +24,30 @@ FIRST_FOR_TOKENS = PveVersion(9, 1)
 
 
 class ConsoleShell(CommandShell):
-    """Root's shell in a container, through its console.
+    """Root's shell in a guest, through its console or its guest agent.
 
-    :param machine: the container's name, for messages.
+    :param machine: the guest's name, for messages.
     :param socket: the owner's.
+    :param way: which of the two it is, for messages.
     """
 
-    def __init__(self, machine: str, socket: Path) -> None:
+    def __init__(self, machine: str, socket: Path, way: str = "console") -> None:
         self.machine = machine
         self.socket = socket
+        self._way = way
 
     def get_way(self, *, terminal: bool = False) -> Way:  # noqa: ARG002 - programs there have no terminal
-        """Return the way through the console. Bytes, signals and exit codes are passed on as they are."""
+        """Return the way through the API. Bytes, signals and exit codes are passed on as they are."""
         return Way((sys.executable, "-I", "-S", str(RUN), str(self.socket)))
 
     def explain(self, argv: Sequence[Argument], error: ProgramFailed) -> ShellFailed:
-        """Return our error for a program that failed in the container, or that was never reached there."""
+        """Return our error for a program that failed in the guest, or that was never reached there."""
         said = [line for line in error.output.splitlines() if line.startswith(PREFIX)]
         if error.returncode == UNREACHED and said:
             reason = said[-1].removeprefix(PREFIX)
-            return ShellFailed(f"{self.machine} cannot be entered through its console: {reason}", detail=error.detail)
+            return ShellFailed(
+                f"{self.machine} cannot be entered through its {self._way}: {reason}", detail=error.detail
+            )
         return super().explain(argv, error)
 
 
@@ -62,7 +66,8 @@ def open_console(pve: Pve, node: str, vmid: int, machine: str) -> Iterator[Conso
 
     Its `cmode` has to be `shell`. Calls of the API are made by a thread, over connections of its own.
     """
-    from goldsmith.pve.console.owner import open_owner  # aiohttp takes its time to be imported
+    from goldsmith.pve.console.owner import open_owner
+    from goldsmith.pve.console.terminal import open_console_session  # aiohttp takes its time to be imported
 
     with closing(pve.fork()) as own:
 
@@ -70,5 +75,20 @@ def open_console(pve: Pve, node: str, vmid: int, machine: str) -> Iterator[Conso
             invitation = own.node(node).guests.invite(vmid)
             return replace(invitation, advice=find_token_fault(own))
 
-        with open_owner(invite) as socket:
+        with open_owner(lambda: open_console_session(invite)) as socket:
             yield ConsoleShell(machine, socket)
+
+
+@contextmanager
+def open_agent(pve: Pve, node: str, vmid: int, machine: str) -> Iterator[ConsoleShell]:
+    """Use a virtual machine's shell through its guest agent while the block runs; entered when a program first starts.
+
+    Its option `agent` has to be on, and qemu-guest-agent to run in it.
+    """
+    from goldsmith.pve.console.agent import open_agent_session
+    from goldsmith.pve.console.owner import open_owner
+
+    with closing(pve.fork()) as one, closing(pve.fork()) as other:
+        reader, writer = (own.node(node).get_agent(vmid) for own in (one, other))
+        with open_owner(lambda: open_agent_session(reader, writer)) as socket:
+            yield ConsoleShell(machine, socket, "guest agent")

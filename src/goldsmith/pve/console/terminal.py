@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -23,6 +23,7 @@ from goldsmith.base.errors import (
     PveError,
 )
 from goldsmith.pve.console.invitation import Invitation
+from goldsmith.pve.console.session import Session
 from goldsmith.pve.tls import has_certificate_fault
 
 PATIENCE = 10.0
@@ -108,6 +109,20 @@ async def open_terminal(invitation: Invitation) -> AsyncIterator[Terminal]:
             terminal = Terminal(socket)
             await _enter(terminal, invitation)
             yield terminal
+
+
+@asynccontextmanager
+async def open_console_session(invite: Callable[[], Invitation]) -> AsyncIterator[Session]:
+    """Put the far end into a container by its console, and speak with it while the block runs.
+
+    :raises PveError: the console cannot be entered.
+    """
+    invitation = await asyncio.to_thread(invite)
+    async with open_terminal(invitation) as terminal:
+        session = Session(terminal)
+        await session.take_over()
+        async with session.running():
+            yield session
 
 
 async def _enter(terminal: Terminal, invitation: Invitation) -> None:
