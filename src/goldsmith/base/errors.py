@@ -204,7 +204,7 @@ class ShellMissing(ShellFailed):
 
 
 class ConsoleFailed(PveError):
-    """A container's console cannot be entered, or has ended; what ran there has been ended, or soon is."""
+    """A guest's console or agent cannot be entered, or has ended; what ran there has been ended, or soon is."""
 
 
 class GuestError(GoldsmithError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from goldsmith.base.errors import DefinitionError, UsageError
+from goldsmith.base.errors import UsageError
 from goldsmith.base.events import Events, Notice
 from goldsmith.build.facts import Site, render_site_prefix
 from goldsmith.build.journal import find_orphans, read_entry
@@ -18,13 +18,11 @@ from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.output import say, say_json, tell
 from goldsmith.cli.project import state_directory
 from goldsmith.cli.proxmox import list_endpoints
+from goldsmith.cli.reading import list_proxmox_images
 from goldsmith.cli.site import Sites, load_node_settings
-from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.cli.table import render_table
 from goldsmith.cli.terminal import open_events
 from goldsmith.definition.image import Image
-from goldsmith.definition.images import list_images
-from goldsmith.definition.load import load_image
 
 
 @click.command(cls=Command)
@@ -92,19 +90,8 @@ class Cleaner:
         """Return the site of a journal's name for it, `embedded:/var/lib/...:pve`; None if we cannot get there."""
         if name.startswith(render_site_prefix("embedded", str(load_node_settings().state))):
             return self._sites.embedded()
-        return next((self._sites.of(image) for image in self._list_images() if name.startswith(_prefix(image))), None)
-
-    def _list_images(self) -> list[Image]:
-        """Return the project's images that are built on a Proxmox. One with mistakes in it tells us nothing."""
-        found, project = list[Image](), self._settings.find_project()
-        for directory in list_images(project) if project is not None else []:
-            try:
-                image = load_image(directory, make_surroundings(self._settings))
-            except DefinitionError:
-                continue
-            self._settings.masker.add(*image.secrets)
-            found += [image] if image.variables.proxmox_api_host is not None else []
-        return found
+        images = list_proxmox_images(self._settings)
+        return next((self._sites.of(image) for image in images if name.startswith(_prefix(image))), None)
 
     def _explain_rest(self, orphan: Path) -> None:
         entry = read_entry(orphan)

@@ -44,6 +44,10 @@ COMMANDS = {
     ),
     "test": Lazy("goldsmith.cli.test:test", "Test stored versions on fresh guests."),
     "shell": Lazy("goldsmith.cli.shell:shell", "Look around in a throw-away guest of a version."),
+    "enter": Lazy(
+        "goldsmith.cli.enter:enter",
+        "Run a command in a guest as root, by the API alone: no network leads there, and no ssh.",
+    ),
     "validate": Lazy("goldsmith.cli.validate:validate", "Check everything that can be checked without a node."),
     "doctor": Lazy(
         "goldsmith.cli.doctor:doctor", "Say what the node of an image lacks, before anything is built there."

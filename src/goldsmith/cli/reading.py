@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from goldsmith.cli.site import look_without_node
 from goldsmith.cli.surroundings import make_surroundings
 from goldsmith.definition.hosts import Reserved, check_not_reserved, load_reserved
 from goldsmith.definition.image import Image
-from goldsmith.definition.images import find_image_directory
+from goldsmith.definition.images import find_image_directory, list_images
 from goldsmith.definition.load import load_image
 from goldsmith.provision.syntax import check_syntax
 
@@ -68,6 +68,17 @@ def read_images(directories: Iterable[Path], settings: Settings) -> Reading:
             check_plan(image, reading.reserved)
             reading.images.append(image)
     return reading
+
+
+def list_proxmox_images(settings: Settings) -> list[Image]:
+    """Return the project's images that are built on a Proxmox. One with mistakes in it tells us nothing."""
+    found, project = list[Image](), settings.find_project()
+    for directory in list_images(project) if project is not None else []:
+        with suppress(DefinitionError):
+            image = load_image(directory, make_surroundings(settings))
+            settings.masker.add(*image.secrets)
+            found += [image] if image.variables.proxmox_api_host is not None else []
+    return found
 
 
 def find_directories(named: Iterable[str], project: Path) -> list[Path]:

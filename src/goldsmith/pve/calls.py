@@ -31,6 +31,8 @@ class ApiCall:
 
 ALL = "(nothing)"
 _GUEST, _STORAGE, _NODE = "/nodes/{node}/lxc/{vmid}", "/nodes/{node}/storage/{storage}", "/nodes/{node}"
+_AGENT = "/nodes/{node}/qemu/{vmid}/agent"
+_RUN = "VM.Monitor on the guest; since 9.0 VM.GuestAgent.Unrestricted"
 _SEE = "Datastore.Audit or Datastore.AllocateSpace on the storage"
 _OWN_TASK = "being the one who started it, or Sys.Audit on the node"
 _REPLICATE = "Datastore.Allocate on /storage; since 9.0 VM.Replicate on the guest"
@@ -66,6 +68,8 @@ CALLS = (
     ApiCall("POST", f"{_GUEST}/status/{{action}}", "VM.PowerMgmt on the guest", "starting and stopping"),
     ApiCall("POST", f"{_GUEST}/termproxy", "VM.Console on the guest", "entering it through its console"),
     ApiCall("GET", f"{_GUEST}/vncwebsocket", "VM.Console on the guest; a token since 9.1", "the same, as a websocket"),
+    ApiCall("POST", f"{_AGENT}/exec", _RUN, "entering a virtual machine by its guest agent (`goldsmith enter`)"),
+    ApiCall("GET", f"{_AGENT}/exec-status", _RUN, "the same: how a program ended, and what it said"),
     ApiCall("POST", f"{_GUEST}/snapshot", "VM.Snapshot on the guest", "keeping a finished layer"),
     ApiCall("POST", f"{_GUEST}/snapshot/{{name}}/rollback", "VM.Snapshot or VM.Snapshot.Rollback", "using a layer"),
     ApiCall("DELETE", f"{_GUEST}/snapshot/{{name}}", "VM.Snapshot on the guest", "dropping a layer"),
