@@ -7,31 +7,28 @@ import hashlib
 import io
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from goldsmith.base.errors import ProgramTimedOut, ProvisionError, ShellFailed
-from goldsmith.base.events import Event, Events
+from goldsmith.base.errors import ProgramTimedOut, ProvisionError, ShellFailed, UsageError
 from goldsmith.base.process import open_process, run
-from goldsmith.base.secrets import Masker
+from goldsmith.cli.site import STATE_VARIABLE
 from goldsmith.node import daemon
-from goldsmith.provision.play import Play, PlaybookOutcome
-from goldsmith.provision.playbook import run_playbook
 from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.connection import Connection
 from goldsmith.pve.console.shell import ConsoleShell, open_console
-from goldsmith.pve.target import ConsoleTarget
 from goldsmith.verify.settle import find_unreadiness
+from tests.lxc.desks import ALL_BYTES, PLAY, Desk, make_desk
 from tests.lxc.guests import Guest, Guests, RunningNode, wait_until
 
 pytestmark = pytest.mark.root
-ALL_BYTES = bytes(range(256)) * 40
+GOLDSMITH = Path(sys.executable).with_name("goldsmith")
 MIB = 1 << 20
 LARGE = 21 * MIB
 
@@ -168,61 +165,9 @@ def test_a_program_in_the_background_holds_nobody_up(guest: Guest, shell: Consol
     guest.sh("pkill -f '[s]leep 3302'")
 
 
-PLAY = """
-- hosts: all
-  gather_facts: true
-  tasks:
-    - ansible.builtin.copy: {src: bytes, dest: /root/copied, mode: "0640"}
-    - ansible.builtin.template: {src: page.j2, dest: /root/page}
-    - ansible.builtin.raw: "printf raw >/root/raw"
-    - ansible.builtin.shell: "echo shell $((1+1)) && echo err >&2"
-      register: said
-    - ansible.builtin.assert: {that: [said.stdout == 'shell 2', said.stderr == 'err']}
-    - ansible.builtin.command: sleep 1
-      async: 30
-      poll: 0
-      register: job
-    - ansible.builtin.async_status: {jid: "{{ job.ansible_job_id }}"}
-      register: state
-      until: state.finished
-      retries: 40
-      delay: 0.3
-    - ansible.builtin.fetch: {src: /root/copied, dest: "{{ playbook_dir }}/fetched", flat: true}
-    - ansible.builtin.script: "own.sh one"
-      register: own
-    - ansible.builtin.assert: {that: "own.stdout | trim == 'own one'"}
-    - ansible.builtin.command: id -un
-      become: true
-      become_user: daemon
-      register: who
-    - ansible.builtin.assert: {that: "who.stdout == 'daemon'"}
-"""
-
-
-@dataclass
-class Desk:
-    """A project whose playbooks are run on the guest."""
-
-    project: Path
-    target: ConsoleTarget
-    told: list[Event] = field(default_factory=list)
-
-    def run(self, playbook: str, strategy: str = "mitogen_linear") -> PlaybookOutcome:
-        file = self.project / "playbook.yml"
-        file.write_text(playbook)
-        events = Events(self.told.append, masker=Masker())
-        play = Play(file, self.project, {"name": "ünd"}, strategy)
-        return run_playbook(play, self.target, events=events, log=self.project / "log")
-
-
 @pytest.fixture
 def desk(shell: ConsoleShell, tmp_path: Path) -> Desk:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "bytes").write_bytes(ALL_BYTES * 10)
-    (tmp_path / "files" / "own.sh").write_text("#!/bin/sh\necho own $1\n")
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "page.j2").write_text("page of {{ name }}\n")
-    return Desk(tmp_path, ConsoleTarget("the-guest", "", shell))
+    return make_desk(tmp_path, shell)
 
 
 def test_a_playbook_runs_over_it(desk: Desk, shell: ConsoleShell) -> None:
@@ -234,6 +179,23 @@ def test_a_playbook_runs_over_it(desk: Desk, shell: ConsoleShell) -> None:
     notices = [getattr(event, "message", "") for event in desk.told]
     assert "mitogen needs ssh, and the guest is entered through its console: linear is used instead of " \
            "mitogen_linear" in notices  # fmt: skip
+
+
+def test_a_command_is_run_in_it_from_the_command_line(guest: Guest, node: RunningNode, tmp_path: Path) -> None:
+    environment = {**os.environ, STATE_VARIABLE: str(node.settings.state), "HOME": str(tmp_path)}
+
+    def enter(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [GOLDSMITH, "enter", *words], cwd=tmp_path, env=environment, input=ALL_BYTES, capture_output=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+
+    done = enter(str(guest.vmid), "sh", "-c", "cat; hostname >&2; exit 9")
+    assert (done.returncode, done.stdout) == (9, ALL_BYTES), done.stderr
+    assert f"t{guest.vmid}\n".encode() in done.stderr
+    wrong = enter("nobody", "true")
+    assert wrong.returncode == UsageError.exit_code
+    assert b"there is no guest 'nobody'" in wrong.stderr
 
 
 def lose_in_the_middle(shell: ConsoleShell, lose: Callable[[], object], *, seconds: float = 40.0) -> ShellFailed:
@@ -262,7 +224,7 @@ def test_a_lost_connection_is_told_what_ran_is_ended_and_the_next_program_runs(
     node: RunningNode, guest: Guest, shell: ConsoleShell
 ) -> None:
     error = lose_in_the_middle(shell, lambda: kill_workers(node))
-    assert "the guest cannot be entered through its console: the connection to the console has ended" in error.message
+    assert "the guest cannot be entered through its console: the connection to the guest has ended" in error.message
     assert shell.run(["echo", "again"], timeout=40).stdout == "again\n"  # by a new one, in place of the old one
     wait_until(lambda: count(guest, "sleep 3303") == 0, what="end")
 

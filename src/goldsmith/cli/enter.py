@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import click
 
-from goldsmith.base.errors import ConsoleFailed, UsageError
+from goldsmith.base.errors import UsageError
 from goldsmith.base.process import run_interactive
-from goldsmith.build.facts import Site
+from goldsmith.build.facts import Site, check_consoles
 from goldsmith.cli.options import Command, Settings, pass_settings
 from goldsmith.cli.reading import list_proxmox_images
 from goldsmith.cli.site import Sites
 from goldsmith.cli.terminal import open_events
-from goldsmith.pve.console.shell import ConsoleShell, find_token_fault, open_agent, open_console
+from goldsmith.pve.console.shell import ConsoleShell, open_agent, open_console
 from goldsmith.pve.guests import Guest
 
 
@@ -79,6 +79,5 @@ def open_way(found: Found) -> AbstractContextManager[ConsoleShell]:
     name = guest.name or str(guest.vmid)
     if guest.kind == "qemu":
         return open_agent(pve, guest.node, guest.vmid, name)
-    if fault := find_token_fault(pve):
-        raise ConsoleFailed(f"{name} cannot be entered through its console", hint=fault)
+    check_consoles(found.site)
     return open_console(pve, guest.node, guest.vmid, name)
