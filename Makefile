@@ -62,6 +62,6 @@ test-lxc: install ## The embedded node with real containers (root)
 	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile --durations=25 tests/lxc
 
 test-journey: install ## The command line from end to end (root)
-	$(SUDO) $(BIN)/pytest --durations=10 tests/journey
+	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile --durations=10 tests/journey
 
 test: $(VENV)/.test-packages check test-slow test-contract test-lxc test-journey ## Every test; needs root or sudo

@@ -442,6 +442,7 @@ def test_whoever_pushes_is_killed_and_nothing_can_be_seen(registry: RealRegistry
     assert registry.open().verify() == []
 
 
+@pytest.mark.usefixtures("hear_signals")
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_an_interrupt_ends_all_transfers_soon_even_while_the_registry_is_away(
     registry: RealRegistry, local: Repository, tmp_path: Path, direction: str

@@ -26,7 +26,10 @@ from tests.lxc.guests import RunningNode, wait_until
 
 PROJECT = Path(__file__).parents[2]
 GOLDSMITH = Path(sys.executable).parent / "goldsmith"
-PASSWORD = "correct-horse-battery-staple"
+PASSWORD = f"correct-horse-battery-staple-{os.getpid()}"
+"""Of this process alone: who looks for it on the whole machine must not find that of another journey."""
+HEARD = ("env", "--default-signal=HUP,INT,TERM")
+"""Started in the background or by nohup, tests ignore a signal, and what they start would too (signal(7))."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,12 +75,12 @@ class Journey:
         return done
 
     def start(self, *words: str) -> Started:
-        """Start a command in a process group of its own, as a shell does."""
+        """Start a command in a process group of its own and with ears for every signal, as a terminal's shell does."""
         output = self.home / f"output-{len(list(self.home.glob('output-*')))}"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [GOLDSMITH, *words], cwd=self.project, env=self.env, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                start_new_session=True,
+                [*HEARD, GOLDSMITH, *words], cwd=self.project, env=self.env, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=file, start_new_session=True,
             )  # fmt: skip
         return Started(process, output)
 

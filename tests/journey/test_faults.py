@@ -105,9 +105,10 @@ class Watcher(threading.Thread):
                 try:
                     command = (folder / "cmdline").read_bytes()
                     environment = (folder / "environ").read_bytes()
+                    later = (folder / "cmdline").read_bytes()
                 except OSError:
                     continue
-                ours = str(GOLDSMITH).encode() in command or b"pytest" in command
+                ours = any(str(GOLDSMITH).encode() in found for found in (command, later))  # it may just become another
                 if self._secret in command or (self._secret in environment and not ours):
                     self.seen.add(command.replace(b"\0", b" ").decode(errors="replace"))
 

@@ -305,6 +305,7 @@ def test_a_guest_that_goes_away_is_told(run: Runs, guest: tuple[Guest, Target], 
     assert "Long" in caught.value.message
 
 
+@pytest.mark.usefixtures("hear_signals")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("delay", [0.05, 2.0])
 def test_an_interrupt_ends_everything_at_once(run: Runs, strategy: str, delay: float) -> None:

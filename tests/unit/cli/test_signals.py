@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from goldsmith.base.errors import Interrupted
 from goldsmith.base.events import Event, StepFailed, StepFinished, StepStarted, Undone
 from goldsmith.cli.signals import HEARD, Interrupts, catch_signals
 from tests.unit.cli.running import make_environment
+
+pytestmark = pytest.mark.usefixtures("hear_signals")
 
 WORK = """
 import sys, time
@@ -33,18 +34,6 @@ with catch_signals() as interrupts:
         print("cleaned up", flush=True)
 print("done", flush=True)
 """
-
-
-@pytest.fixture(autouse=True)
-def hear_signals() -> Iterator[None]:
-    """Whatever started the tests may ignore SIGHUP (nohup) or SIGINT (a shell's `&`); what they start would, too."""
-    before = {number: signal.getsignal(number) for number in HEARD}
-    for number, handler in before.items():
-        if handler is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def start(tmp_path: Path, *prefix: str) -> subprocess.Popen[str]:
