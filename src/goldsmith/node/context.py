@@ -52,7 +52,7 @@ class Node:
     @cached_property
     def access(self) -> AccessStore:
         """Users, tokens, ACL and pools."""
-        return AccessStore(self.settings.state / "access.json")
+        return AccessStore(self.settings.state / "access.json", self.settings.pve_version)
 
     @cached_property
     def _storages(self) -> dict[str, Storage]:

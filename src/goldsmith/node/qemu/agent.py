@@ -23,6 +23,7 @@ PING_SECONDS = 6.0
 SECONDS = 15.0
 """Proxmox waits 3 and 5; without KVM guests are several times slower."""
 _PATIENCE = {"guest-fsfreeze-freeze": 3600.0, "guest-fsfreeze-thaw": 180.0, "guest-fstrim": 600.0}
+_PATIENCE |= dict.fromkeys(("guest-exec-status", "guest-file-read"), 60.0)  # they may bring 16 MiB
 _SILENT = frozenset(("guest-shutdown", "guest-suspend-ram", "guest-suspend-disk", "guest-suspend-hybrid"))
 """Commands that are answered only when they fail."""
 _SILENT_SECONDS = 3.0
