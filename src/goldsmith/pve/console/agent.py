@@ -22,6 +22,8 @@ MESSAGE = MOST_INPUT - 1024
 """Bytes of one message, which the script that carries it leaves."""
 END = "goldsmith-end"
 """A line that no message has: there are no words like that in it."""
+INPUT = 40 << 10
+"""Bytes of input that a program is given at a time; with what they take as base64, one message bears them."""
 PIECE = 256 << 10
 """Bytes that are fetched at a time; a pipe has 64 KiB at once (pipe(7)), those who wait there have several."""
 FIRST_PAUSE = 0.01
@@ -116,7 +118,7 @@ async def open_agent_session(reader: Agent, writer: Agent) -> AsyncIterator[Sess
     :raises ConsoleFailed: no agent answers there, or it cannot be started.
     """
     terminal = await _start_far_end(reader, writer)
-    session = Session(terminal, message=MESSAGE)
+    session = Session(terminal, message=MESSAGE, piece=INPUT)
     try:
         await asyncio.wait_for(session.await_far_end(), PATIENCE)
         async with session.running():

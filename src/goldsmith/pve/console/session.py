@@ -112,11 +112,13 @@ class Session:
     """The far end on a terminal, and its programs. All of it belongs to one event loop.
 
     :param message: bytes of one message that the terminal bears.
+    :param piece: bytes of input that a program is given at a time.
     """
 
-    def __init__(self, terminal: Line, *, message: int = MESSAGE) -> None:
+    def __init__(self, terminal: Line, *, message: int = MESSAGE, piece: int = PIECE) -> None:
         self._terminal = terminal
         self._most = message
+        self.piece = piece
         self._width = message - HEAD
         """Characters of data in a line."""
         self._buffer = bytearray()
@@ -136,17 +138,15 @@ class Session:
         """
         self._last += 1
         program = self._programs[self._last] = Program(self._last)
-        await self._collect(program, script.encode())
-        await self._say(f"n {program.number}")
+        await self._give(program, script.encode(), "n")
         return program
 
     async def give_input(self, program: Program, data: bytes) -> None:
-        """Give a program at most `PIECE` bytes, and wait until it has taken them. One that reads no more loses them."""
+        """Give a program at most `piece` bytes, and wait until it has taken them. One that reads no more loses them."""
         await program.begun.wait()
         if program.reads and program.code is None:
             program.taken.clear()
-            await self._collect(program, data)
-            await self._say(f"i {program.number}")
+            await self._give(program, data, "i")
             await program.taken.wait()
             self._check()
 
@@ -203,15 +203,22 @@ class Session:
         if self.fault is not None:
             raise ConsoleFailed(self.fault.message, hint=self.fault.hint)
 
-    async def _collect(self, program: Program, data: bytes) -> None:
+    async def _give(self, program: Program, data: bytes, kind: str) -> None:
+        """Have the far end collect data for a program, and do with it what `kind` says in the last message."""
         encoded = base64.b64encode(data).decode()
-        for start in range(0, len(encoded), self._width):
+        lines = [_render_line(f"{kind} {program.number}")]
+        for start in reversed(range(0, len(encoded), self._width)):
             piece = encoded[start : start + self._width]
-            await self._say(f"a {program.number} {len(piece)}", piece)
+            lines.insert(0, _render_line(f"a {program.number} {len(piece)}", piece))
+        for line in [*lines[:-2], b"".join(lines[-2:])]:
+            await self._put(line)
 
-    async def _say(self, text: str, data: str = "") -> None:
-        """Have a line sent, and data right after it, as soon as the message that it goes into has room for both."""
-        line = f"{len(text)} {text}\n{data}".encode()
+    async def _say(self, text: str) -> None:
+        """Have a line sent."""
+        await self._put(_render_line(text))
+
+    async def _put(self, line: bytes) -> None:
+        """Have lines sent as soon as the message that they go into has room for all of them."""
         async with self._change:
             await self._change.wait_for(lambda: self.fault or sum(map(len, self._waiting)) + len(line) <= self._most)
             self._check()
@@ -328,6 +335,11 @@ class Session:
             line = await self._read_line()
             if line == wanted or (part and line.endswith(wanted)):
                 return
+
+
+def _render_line(text: str, data: str = "") -> bytes:
+    """Return a line to the far end, and data right after it."""
+    return f"{len(text)} {text}\n{data}".encode()
 
 
 def _garbled(why: str) -> ConsoleFailed:
