@@ -58,16 +58,17 @@ def find_guest(named: str, sites: Iterable[Site]) -> Found:
 
     :raises UsageError: there is none, or more than one.
     """
-    seen = {(guest.node, guest.vmid): Found(site, guest) for site in sites for guest in site.pve.list_guests()}
-    found = [one for one in seen.values() if named in (str(one.guest.vmid), one.guest.name)]
+    places = {site.pve.endpoint.address: site for site in sites}  # a cluster is asked once
+    seen = [Found(site, guest) for site in places.values() for guest in site.pve.list_guests()]
+    found = [one for one in seen if named in (str(one.guest.vmid), one.guest.name)]
     if len(found) == 1:
         return found[0]
     if not found:
         raise UsageError(
             f"there is no guest '{named}', or we may not see it", hint="a vmid, or a name as Proxmox shows it"
         )
-    places = ", ".join(f"{one.guest.vmid} on {one.guest.node}" for one in found)
-    raise UsageError(f"'{named}' is the name of several guests: {places}", hint="say its vmid")
+    told = ", ".join(f"{one.guest.vmid} on {one.guest.node}" for one in found)
+    raise UsageError(f"'{named}' is the name of several guests: {told}", hint="say its vmid")
 
 
 def open_way(found: Found) -> AbstractContextManager[ConsoleShell]:

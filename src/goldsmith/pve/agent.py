@@ -28,7 +28,6 @@ class Ended:
     output: str = ""
     """Bytes as the API gives them, each one character."""
     complaints: str = ""
-    truncated: bool = False
 
 
 def parse_ended(answer: object) -> Ended | None:
@@ -37,8 +36,7 @@ def parse_ended(answer: object) -> Ended | None:
     if not entry.flag("exited"):
         return None
     code = 128 + entry.number("signal") if entry.get("signal") is not None else entry.number("exitcode")
-    truncated = entry.flag("out-truncated") or entry.flag("err-truncated")
-    return Ended(code, entry.text("out-data"), entry.text("err-data"), truncated)
+    return Ended(code, entry.text("out-data"), entry.text("err-data"))
 
 
 def is_silent(error: ApiFailed) -> bool:

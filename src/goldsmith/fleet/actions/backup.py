@@ -155,7 +155,7 @@ def back_up_binds(work: Handling) -> None:
 
 
 def _back_up_bind(work: Handling, bind: BindMount) -> None:
-    name = f"{work.server.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    name = f"{work.server.name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     argv = render_bind_backup(bind, name)
     try:
         work.site.shell.run(argv, timeout=BORG_TIMEOUT)
