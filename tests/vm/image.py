@@ -23,7 +23,7 @@ REVISION = 1
 """To be raised when the image is made in another way from the same content."""
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "qemu-guest-agent", "linux-image-cloud-amd64", "python3", "iproute2",
-    "kmod",
+    "kmod", "sudo",
 )  # fmt: skip
 MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer",

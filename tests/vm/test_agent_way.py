@@ -18,12 +18,26 @@ from goldsmith.cli.site import STATE_VARIABLE
 from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.console.shell import ConsoleShell, open_agent
 from tests.contract.embedded import connect
-from tests.lxc.desks import ALL_BYTES, PLAY, make_desk
+from tests.lxc.desks import ALL_BYTES, make_desk
 from tests.vm.machines import VmNode
 
 pytestmark = pytest.mark.root
 GOLDSMITH = Path(sys.executable).with_name("goldsmith")
-LARGE = 3 << 20
+LARGE = 1 << 20
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.template: {src: page.j2, dest: /root/page}
+    - ansible.builtin.copy: {src: bytes, dest: /root/copied, mode: "0640"}
+    - ansible.builtin.fetch: {src: /root/copied, dest: "{{ playbook_dir }}/fetched", flat: true}
+    - ansible.builtin.command: id -un
+      become: true
+      become_user: daemon
+      register: who
+    - ansible.builtin.assert: {that: "who.stdout == 'daemon'"}
+"""
+"""Of each way that Ansible goes one task: the emulated machine needs seconds for each."""
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +78,9 @@ def test_a_file_goes_there_and_back_whole(shell: ConsoleShell, capsys: pytest.Ca
 def test_a_playbook_runs_over_it(shell: ConsoleShell, tmp_path: Path) -> None:
     desk = make_desk(tmp_path, shell)
     outcome = desk.run(PLAY)
-    assert (outcome.failed, outcome.ok) == (0, 13)
+    assert (outcome.failed, outcome.ok) == (0, 5)
     assert (desk.project / "fetched").read_bytes() == ALL_BYTES * 10
-    assert shell.run(["cat", "/root/page", "/root/raw"]).stdout == "page of ünd\nraw"
+    assert shell.run(["cat", "/root/page"]).stdout == "page of ünd\n"
 
 
 def test_a_command_is_run_in_it_from_the_command_line(vm_node: VmNode, vm: int, tmp_path: Path) -> None:
