@@ -89,9 +89,23 @@ class BtrfsStorage(FolderStorage):
 
     def _mount_image(self) -> None:
         """Mount the file system; guests that still run may hold its loop device, and a second one would be refused."""
-        listing = run(["losetup", "--noheadings", "--output", "NAME", "--associated", self._image]).stdout.split()
-        source, loop = (listing[0], "") if listing else (str(self._image), ",loop")
-        run(["mount", "-t", "btrfs", "-o", f"noatime,discard=async{loop}", source, self.root])
+        held = self._find_device()
+        try:
+            self._mount(held)
+        except ProgramFailed:
+            # Linux lets the device of a mount before this one go when nobody looks at it any more: maybe only now.
+            if not held or self._find_device() == held:
+                raise
+            self._mount("")
+
+    def _find_device(self) -> str:
+        """Return the file's loop device; nothing when it has none."""
+        found = run(["losetup", "--noheadings", "--output", "NAME", "--associated", self._image]).stdout.split()
+        return found[0] if found else ""
+
+    def _mount(self, device: str) -> None:
+        loop = "" if device else ",loop"
+        run(["mount", "-t", "btrfs", "-o", f"noatime,discard=async{loop}", device or self._image, self.root])
 
     def close(self) -> None:
         """Unmount the file system unless somebody uses it."""
