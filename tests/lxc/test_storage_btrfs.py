@@ -13,7 +13,7 @@ import pytest
 
 from goldsmith.base import process
 from goldsmith.base.process import Argument, Completed
-from goldsmith.node.storage import btrfs, ioctls
+from goldsmith.node.storage import ioctls, loops
 from goldsmith.node.storage.btrfs import BtrfsStorage
 from goldsmith.node.storage.driver import VolumeId
 
@@ -283,7 +283,7 @@ def test_a_device_that_is_let_go_when_it_was_just_found_is_done_without(
             subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
         return process.run(argv, **options)
 
-    monkeypatch.setattr(btrfs, "run", let_go)
+    monkeypatch.setattr(loops, "run", let_go)
     storage.ensure()
     try:
         assert os.path.ismount(storage.root)
