@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from goldsmith.node.storage import ioctls
+from goldsmith.base import process
+from goldsmith.base.process import Argument, Completed
+from goldsmith.node.storage import ioctls, loops
 from goldsmith.node.storage.btrfs import BtrfsStorage
 from goldsmith.node.storage.driver import VolumeId
 
@@ -261,6 +264,29 @@ def test_a_kernel_without_simple_quotas_gets_full_ones(tmp_path: Path, monkeypat
     storage.ensure()
     try:
         assert mode(storage.root) == "qgroup"
+    finally:
+        storage.close()
+
+
+def test_a_device_that_is_let_go_when_it_was_just_found_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = BtrfsStorage("local", tmp_path / "storage", image=tmp_path / "disks.btrfs", image_size=1 << 30)
+    storage.ensure()
+    storage.close()
+    device = subprocess.run(
+        ["losetup", "--find", "--show", tmp_path / "disks.btrfs"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+    def let_go(argv: Sequence[Argument], **options: Any) -> Completed:
+        if argv[0] == "mount":
+            subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        return process.run(argv, **options)
+
+    monkeypatch.setattr(loops, "run", let_go)
+    storage.ensure()
+    try:
+        assert os.path.ismount(storage.root)
     finally:
         storage.close()
 

@@ -27,6 +27,7 @@ from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage import ioctls
 from goldsmith.node.storage.driver import Announce, Space, VolumeId, forget
 from goldsmith.node.storage.folders import FolderStorage, read_image_size, remove_if_empty
+from goldsmith.node.storage.loops import mount_file
 
 _CONTENT = frozenset(("vztmpl", "backup", "iso", "import", "snippets", "rootdir", "images"))
 _FREE_SHARE = 3 / 4
@@ -57,7 +58,7 @@ class BtrfsStorage(FolderStorage):
             if not self._image.exists():
                 self._make_image()
             if not os.path.ismount(self.root):
-                self._mount_image()
+                mount_file(self._image, self.root, kind=self.type, options="noatime,discard=async")
             ioctls.ensure_quota(self.root, simple=self._simple_quota)
         except (ProgramFailed, OSError) as error:
             raise NodeServiceError(
@@ -86,12 +87,6 @@ class BtrfsStorage(FolderStorage):
         os.truncate(partial, max(size, _SMALLEST))
         run(["mkfs.btrfs", "-q", "--force", "--metadata", "single", partial], timeout=120)
         partial.rename(self._image)
-
-    def _mount_image(self) -> None:
-        """Mount the file system; guests that still run may hold its loop device, and a second one would be refused."""
-        listing = run(["losetup", "--noheadings", "--output", "NAME", "--associated", self._image]).stdout.split()
-        source, loop = (listing[0], "") if listing else (str(self._image), ",loop")
-        run(["mount", "-t", "btrfs", "-o", f"noatime,discard=async{loop}", source, self.root])
 
     def close(self) -> None:
         """Unmount the file system unless somebody uses it."""

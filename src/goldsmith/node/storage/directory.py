@@ -15,6 +15,7 @@ from goldsmith.base.process import run
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage.driver import Announce, VolumeId, forget
 from goldsmith.node.storage.folders import FolderStorage, read_image_size, remove_if_empty
+from goldsmith.node.storage.loops import find_device, mount_file
 
 _CONTENT = frozenset(("rootdir", "images", "backup", "vztmpl", "iso", "import", "snippets"))
 _COPY_SECONDS = 3600.0
@@ -92,19 +93,8 @@ class DirectoryStorage(FolderStorage):
         if not os.path.ismount(place):
             place.mkdir(mode=0o711, parents=True, exist_ok=True)
             mode = "ro,noload" if path.name.startswith("base-") else "rw"
-            run(["mount", "-t", "ext4", "-o", f"{mode},noatime,{self._source_option(path)}", self._source(path), place])
+            mount_file(path, place, kind="ext4", options=f"{mode},noatime", shared="nodiscard")
         return place
-
-    def _loop_device(self, path: Path) -> str:
-        """Return the loop device that an image is attached to already: a second one would damage it."""
-        found = run(["losetup", "--noheadings", "--output", "NAME", "--associated", path]).stdout.split()
-        return found[0] if found else ""
-
-    def _source(self, path: Path) -> str:
-        return self._loop_device(path) or str(path)
-
-    def _source_option(self, path: Path) -> str:
-        return "nodiscard" if self._loop_device(path) else "loop"
 
     def unmount(self, volume: VolumeId) -> None:
         """Undo `mount`. Idempotent."""
@@ -135,7 +125,7 @@ class DirectoryStorage(FolderStorage):
         path, before = self.path(volume), self.size(volume)
         if path.suffix != ".raw":
             raise ApiFault("can't resize this volume format")
-        device = self._loop_device(path)
+        device = find_device(path)
         try:
             os.truncate(path, size)
             if device:
