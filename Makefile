@@ -6,7 +6,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv lxc uidmap mmdebstrap btrfs-progs e2fsprogs nftables iproute2 dnsmasq-base zstd sudo \
             openssh-client debian-archive-keyring git
 .DEFAULT_GOAL := help
-.PHONY: help install lxc-image lxc-image-check lxc-test images publish check test test-slow test-lxc test-contract test-journey
+.PHONY: help install lxc-image lxc-image-check lxc-test images publish check test test-slow test-lxc test-vm test-contract test-journey
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -61,7 +61,10 @@ test-contract: install ## Our client against fakepve and the embedded node (root
 test-lxc: install ## The embedded node with real containers (root)
 	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile --durations=25 tests/lxc
 
+test-vm: install ## The embedded node with a real virtual machine (root)
+	$(SUDO) $(BIN)/pytest --durations=10 tests/vm
+
 test-journey: install ## The command line from end to end (root)
 	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile --durations=10 tests/journey
 
-test: $(VENV)/.test-packages check test-slow test-contract test-lxc test-journey ## Every test; needs root or sudo
+test: $(VENV)/.test-packages check test-slow test-contract test-lxc test-vm test-journey ## Every test; needs root or sudo

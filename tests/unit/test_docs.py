@@ -180,9 +180,7 @@ def test_the_table_of_endpoints_is_that_of_the_node() -> None:
     by_path: dict[str, list[Method]] = {}
     for method in sorted(METHODS, key=lambda method: (method.path, VERBS.index(method.verb))):
         by_path.setdefault(method.path, []).append(method)
-    rows = [
-        f"| `{path}` | {'<br>'.join(describe(method) for method in methods)} |" for path, methods in by_path.items()
-    ]
+    rows = [f"| `{path}` | {'<br>'.join(dict.fromkeys(map(describe, methods)))} |" for path, methods in by_path.items()]
     compare_block(DOCS / "embedded-node.md", "endpoints", "\n".join(["| path | methods |", "| --- | --- |", *rows]))
 
 

@@ -30,6 +30,11 @@ class Node:
         return self.settings.state / "lxc"
 
     @cached_property
+    def machine_configs(self) -> Path:
+        """`qemu-server/<vmid>.conf`: one file per virtual machine, in Proxmox's own format (qm.conf(5))."""
+        return self.settings.state / "qemu-server"
+
+    @cached_property
     def locks(self) -> Path:
         """`lock/`: flock files, `pve-config-<vmid>.lock`, `vzdump.lock` and one per storage."""
         return self.settings.state / "lock"
@@ -47,7 +52,7 @@ class Node:
     @cached_property
     def access(self) -> AccessStore:
         """Users, tokens, ACL and pools."""
-        return AccessStore(self.settings.state / "access.json")
+        return AccessStore(self.settings.state / "access.json", self.settings.pve_version)
 
     @cached_property
     def _storages(self) -> dict[str, Storage]:

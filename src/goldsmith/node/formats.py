@@ -66,6 +66,12 @@ def _check_volume(value: str) -> str:
     )
 
 
+def _check_source(value: str) -> str:
+    """Check a drive's volume: one that exists, a new one (`local:8`), or a path."""
+    is_new = re.fullmatch(r"(?:[^/:\s]+:)?\d+(?:\.\d+)?", value)
+    return "" if is_new or value.startswith("/") else _check_volume(value)
+
+
 def _check_mount(value: str) -> str:
     if ".." in value.split("/") or value in (".", "..") or "\0" in value:
         return "invalid mount point path\n"
@@ -119,6 +125,9 @@ FORMATS: dict[str, Check] = {
         r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]", "storage ID '{value}' contains illegal characters"
     ),
     "pve-volume-id": _check_volume,
+    "pve-volume-id-or-qm-path": lambda value: "" if value in ("none", "cdrom") else _check_source(value),
+    "pve-volume-id-or-absolute-path": lambda value: "" if value.startswith("/") else _check_volume(value),
+    "pve-qm-bootdev": _matching(r"(?:net|ide|sata|scsi|virtio|usb|hostpci)\d+", "invalid boot device '{value}'"),
     "pve-lxc-mp-string": _check_mount,
     "pve-lxc-dev-string": _check_device,
     "pve-ct-timezone": _check_timezone,

@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from goldsmith.base.errors import GoldsmithError
 from goldsmith.base.findings import Finding
 from goldsmith.base.process import SAFE_PATH, run
 from goldsmith.node.client import HOST, find_node
+from goldsmith.node.qemu.command import pick_accel
+from goldsmith.node.qemu.config import Options
 from goldsmith.node.settings import NodeSettings
 
 PROGRAMS = {
@@ -27,6 +30,8 @@ PROGRAMS = {
     "dnsmasq": "dnsmasq-base", "zstd": "zstd", "tar": "tar", "ssh-keygen": "openssh-client", "setpriv": "util-linux",
 }  # fmt: skip
 """The programs that the node starts, and the Debian packages they are in."""
+MACHINE_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+"""Those that only virtual machines need."""
 OLDEST_KERNEL = (5, 12)
 """mount_setattr(2), by which mount points get their options."""
 OLDEST_LXC = (4, 0)
@@ -42,6 +47,9 @@ class Host:
     is_root: bool = True
     has_sudo: bool = True
     missing_programs: tuple[str, ...] = ()
+    missing_for_machines: tuple[str, ...] = ()
+    accel: str = "kvm"
+    """How virtual machines run: `kvm` or `tcg`."""
     lxc_version: str = ""
     kernel: str = ""
     has_btrfs: bool = True
@@ -61,12 +69,13 @@ class Host:
 
 def look_at_host(settings: NodeSettings) -> Host:
     """Gather the facts."""
-    missing = tuple(name for name in PROGRAMS if shutil.which(name, path=SAFE_PATH) is None)
     version, controllers = _find_controllers()
     address = find_node(settings.state)
     return Host(
         is_root=os.geteuid() == 0, has_sudo=shutil.which("sudo", path=SAFE_PATH) is not None,
-        missing_programs=missing, lxc_version=_ask("lxc-start", "--version"), kernel=platform.release(),
+        missing_programs=_list_missing(PROGRAMS), missing_for_machines=_list_missing(MACHINE_PROGRAMS),
+        accel=pick_accel(settings.accel, Options(), _read("/proc/cpuinfo")),
+        lxc_version=_ask("lxc-start", "--version"), kernel=platform.release(),
         has_btrfs=_has_module("btrfs"), has_loop=Path("/dev/loop-control").exists() or _has_module("loop"),
         cgroup_version=version, controllers=controllers, has_apparmor=_has_apparmor(),
         has_user_namespaces=_read_number("/proc/sys/user/max_user_namespaces") > 0,
@@ -76,6 +85,10 @@ def look_at_host(settings: NodeSettings) -> Host:
         has_trixie_keys=any(Path("/usr/share/keyrings").glob("debian-archive-trixie-*")),
         port_is_free=address is not None or _is_port_free(settings.port), is_running=address is not None,
     )  # fmt: skip
+
+
+def _list_missing(programs: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(name for name in programs if shutil.which(name, path=SAFE_PATH) is None)
 
 
 def _read(path: str) -> str:
@@ -156,7 +169,7 @@ def judge_host(host: Host, settings: NodeSettings) -> list[Finding]:
     findings = [
         _judge_root(host), _judge_programs(host), _judge_kernel(host), _judge_lxc(host), _judge_file_systems(host),
         _judge_groups(host), _judge_apparmor(host), _judge_users(host), _judge_disk(host), _judge_network(host),
-        _judge_keys(host), _judge_port(host, settings), _judge_container(host),
+        _judge_keys(host), _judge_port(host, settings), _judge_container(host), _judge_machines(host),
     ]  # fmt: skip
     order = {"error": 0, "warning": 1, "ok": 2}
     return sorted((finding for finding in findings if finding), key=lambda finding: order[finding.level])
@@ -274,3 +287,13 @@ def _judge_container(host: Host) -> Finding | None:
         return None
     hint = "in a container it needs --privileged, loop devices and its own cgroup tree; a virtual machine is easier"
     return Finding("machine", "warning", "this machine is a container itself", hint)
+
+
+def _judge_machines(host: Host) -> Finding:
+    if host.missing_for_machines:
+        packages = " ".join(sorted(MACHINE_PROGRAMS[name] for name in host.missing_for_machines))
+        message = f"not installed, and needed for virtual machines only: {', '.join(host.missing_for_machines)}"
+        return Finding("virtual machines", "ok", message, f"apt-get install {packages}, if you want them")
+    if host.accel == "kvm":
+        return Finding("virtual machines", "ok", "they run with KVM")
+    return Finding("virtual machines", "ok", "they are emulated, several times slower than with KVM")

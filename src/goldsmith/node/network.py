@@ -22,9 +22,11 @@ from typing import Any
 from goldsmith.base.errors import NodeServiceError, ProgramFailed
 from goldsmith.base.files import open_lock
 from goldsmith.base.process import SAFE_PATH, Argument, run
+from goldsmith.node.faults import ApiFault
 from goldsmith.node.settings import NodeSettings
 
 COMMENT = "goldsmith"
+DEVICES = Path("/sys/class/net")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _HANDSHAKE_PORTS = (("udp", "53"), ("tcp", "53"), ("udp", "67"))
 
@@ -76,7 +78,7 @@ def _show(what: str, *arguments: Argument) -> list[dict[str, Any]]:
 def _ensure_bridge(settings: NodeSettings) -> None:
     check_network(settings, _show("address"))
     bridge, own = settings.host_bridge, IPv4Interface(settings.network)
-    if not Path("/sys/class/net", bridge, "bridge").exists():
+    if not (DEVICES / bridge / "bridge").exists():
         # A fixed address of its own: a bridge without one takes the lowest of its ports and changes it under guests.
         mac = "fe:86:" + ":".join(f"{byte:02x}" for byte in settings.gateway.packed)
         run(["ip", "link", "add", "name", bridge, "address", mac, "type", "bridge", "forward_delay", 0])
@@ -105,6 +107,18 @@ def _check_apart(network: ipaddress.IPv4Network, name: str, other: IPv4Interface
             f"the guests' network {network} overlaps with {other} of {name}",
             hint="choose another network for the node, e.g. 10.123.0.1/16",
         )
+
+
+def get_bridge(settings: NodeSettings, name: str) -> str:
+    """Return the machine's bridge of a guest's device: the node's own, or an existing bridge of that very name.
+
+    :raises ApiFault: there is none; PVE's words.
+    """
+    if name == settings.bridge:
+        return settings.host_bridge
+    if not (DEVICES / name / "bridge").exists():
+        raise ApiFault(f"bridge '{name}' does not exist")
+    return name
 
 
 def _ensure_forwarding() -> None:

@@ -12,6 +12,8 @@ from goldsmith.node.context import Node
 from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.runtime import Runtime, release_node
 from goldsmith.node.network import remove_network
+from goldsmith.node.qemu.config import FILES
+from goldsmith.node.qemu.runtime import Runtime as Machine
 from goldsmith.node.settings import NodeSettings
 from goldsmith.node.tasks import TaskStore
 
@@ -24,11 +26,16 @@ def rest_node(settings: NodeSettings) -> None:
     The next start brings them up again.
     """
     node = Node(settings)
-    if TaskStore(node.tasks).list_active() or any(Runtime(node, vmid).is_running() for vmid in list_vmids(node)):
+    if TaskStore(node.tasks).list_active() or _has_running(node):
         return
     for storage in node.storages():
         storage.close()
     remove_network(settings)
+
+
+def _has_running(node: Node) -> bool:
+    machines = (Machine(node, vmid).is_running() for vmid in FILES.list_vmids(node))
+    return any(machines) or any(Runtime(node, vmid).is_running() for vmid in list_vmids(node))
 
 
 def remove_node(settings: NodeSettings) -> None:
@@ -39,6 +46,9 @@ def remove_node(settings: NodeSettings) -> None:
     node = Node(settings)
     for vmid in list_vmids(node):
         _stop_guest(Runtime(node, vmid))
+    for vmid in FILES.list_vmids(node):
+        if not Machine(node, vmid).kill(STOP_SECONDS):
+            raise NodeServiceError(f"VM {vmid} does not stop; nothing was removed")
     for storage in node.storages():
         storage.close()
     _check_unmounted(settings.state)

@@ -20,7 +20,10 @@ Property = Mapping[str, Any]
 _MISSING = "property is missing and it is not optional"
 _UNKNOWN = "property is not defined in schema and the schema does not allow additional properties"
 _NUMBERED = re.compile(r"(.*?)(0|[1-9]\d*)")
-_NUMBER_LIMITS = {"net": 32, "mp": 256, "dev": 256, "unused": 256}
+_NUMBER_LIMITS = {
+    "net": 32, "mp": 256, "dev": 256, "unused": 256, "ide": 4, "scsi": 31, "virtio": 16, "sata": 6, "serial": 4,
+    "usb": 14, "hostpci": 16, "parallel": 3, "numa": 8, "ipconfig": 32, "virtiofs": 10,
+}  # fmt: skip
 _TYPES = {"integer": r"[+-]?\d+", "boolean": r"[01]", "number": r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"}
 
 
@@ -174,7 +177,11 @@ def _check_property_string(name: str, form: Mapping[str, Property], text: str) -
         values = parse_property_string(form, text)
     except ApiFault as fault:
         return fault.reason + "\n"
-    errors = {f"{name}.{key}": _MISSING for key, rule in form.items() if not rule.get("optional") and key not in values}
+    errors = {
+        f"{name}.{key}": _MISSING
+        for key, rule in form.items()
+        if not rule.get("optional") and "alias" not in rule and key not in values
+    }
     for key, value in values.items():
         rule = form.get(key)
         wrong = _UNKNOWN if rule is None else _check_scalar(f"{name}.{key}", rule, _as_flag(rule, value))
@@ -206,7 +213,15 @@ def parse_property_string(form: Mapping[str, Property], text: str) -> dict[str, 
             if not default:
                 raise ApiFault("value without key, but schema does not define a default key")
             key, value = default, part
-        if key.strip() in values:
-            raise ApiFault(f"duplicate key in comma-separated list property: {key.strip()}")
-        values[key.strip()] = value.strip()
+        for name, meant in _resolve_alias(form, key.strip(), value.strip()).items():
+            if name in values:
+                raise ApiFault(f"duplicate key in comma-separated list property: {name}")
+            values[name] = meant
     return values
+
+
+def _resolve_alias(form: Mapping[str, Property], key: str, value: str) -> dict[str, str]:
+    """Return what a part stands for: `virtio=BC:24:11:...` is `model=virtio,macaddr=BC:24:11:...`."""
+    rule = form.get(key, {})
+    model = {rule["keyAlias"]: key} if "keyAlias" in rule else {}
+    return {**model, rule.get("alias", key): value}

@@ -25,10 +25,11 @@ from goldsmith.node.access.store import ROOT
 from goldsmith.node.certificate import ensure_certificate
 from goldsmith.node.client import HOST, announce, withdraw
 from goldsmith.node.context import Node
+from goldsmith.node.guestconf import list_all_vmids
 from goldsmith.node.kernel import ensure_limits
-from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.recover import recover
 from goldsmith.node.network import ensure_network
+from goldsmith.node.qemu.recover import recover as recover_machines
 from goldsmith.node.server import Server, make_tls_context
 from goldsmith.node.settings import NodeSettings
 from goldsmith.node.spawner import fork_spawner
@@ -53,6 +54,7 @@ def prepare(node: Node) -> None:
         ensure_limits()
         ensure_network(node.settings)
         recover(node, busy, _LOG.info)
+        recover_machines(node, busy, _LOG.info)
 
 
 def clear_leftovers(node: Node, store: TaskStore) -> None:
@@ -69,7 +71,7 @@ def find_busy(node: Node, store: TaskStore) -> frozenset[int]:
     """Return the guests that living workers of an earlier server are at."""
     active = store.list_active()
     if any(not upid.id.isdigit() for upid in active):
-        return frozenset(list_vmids(node))  # a backup of several: better to leave all alone
+        return frozenset(list_all_vmids(node))  # a backup of several: better to leave all alone
     return frozenset(int(upid.id) for upid in active)
 
 
@@ -77,7 +79,7 @@ def make_folders(node: Node) -> None:
     """Make the state directory's folders. Only `client/` is for others than root."""
     state = node.settings.state
     state.mkdir(mode=0o711, parents=True, exist_ok=True)
-    for path in (node.configs, node.locks, node.tasks, node.run, state / "tls"):
+    for path in (node.configs, node.machine_configs, node.locks, node.tasks, node.run, state / "tls"):
         path.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         state.chmod(0o711)

@@ -34,6 +34,8 @@ class NodeSettings:
     told_every: float = 0.0
     """Seconds for which names and states of guests in the cluster's list may be old: a Proxmox's nodes tell them every
     10 (pvestatd). 0: they are those of now, as clients expect; no Proxmox makes guests as fast as this one does."""
+    accel: str = "auto"
+    """How virtual machines run: `kvm`, `tcg` (emulated, several times slower), or `auto`: whichever is sure to work."""
     with_guests: bool = True
     """False: only the API, without network and copy on write. It needs no root and starts no guest; for tests."""
 

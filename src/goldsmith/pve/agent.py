@@ -12,9 +12,9 @@ from goldsmith.base.errors import ApiFailed
 from goldsmith.pve.answers import Entry
 from goldsmith.pve.door import Door
 
-MOST_INPUT = 40 << 10
+MOST_INPUT = 56 << 10
 """Bytes of a program's input. The API takes 64 KiB of them (PVE 7.4 to 9), in a form that all in all has no more on
-older nodes (pveproxy, before 8.0), where a byte may become three."""
+older nodes (pveproxy, before 8.0), where one byte in thirty of base64 becomes three."""
 SHELL = "/bin/sh"
 """A single word, which every version takes: `command` became a list of words in the course of 8."""
 

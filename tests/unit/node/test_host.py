@@ -57,6 +57,8 @@ def test_what_the_node_copes_with_is_no_complaint() -> None:
         {"port_is_free": False},
         {"has_subordinate_ids": False},
         {"is_root": False},
+        {"missing_for_machines": ("qemu-img",)},
+        {"accel": "tcg"},
     ):
         assert set(levels(replace(GOOD, **changes)).values()) == {"ok"}  # type: ignore[arg-type]
 

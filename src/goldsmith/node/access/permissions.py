@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from goldsmith.node.access.roles import PRIVILEGES
+from goldsmith.node.access.roles import get_privileges
 from goldsmith.node.access.store import ROOT, Access, AclEntry
 from goldsmith.node.faults import PermissionFault
 
@@ -79,7 +79,7 @@ def find_privileges(access: Access, who: str, path: str) -> dict[str, bool]:
             own, users = _expand(access, find_roles(access, who, path)), find_privileges(access, user, path)
             return {privilege: own[privilege] and users[privilege] for privilege in own.keys() & users.keys()}
     if user == ROOT:
-        return dict.fromkeys(PRIVILEGES, True)
+        return dict.fromkeys(get_privileges(access.version), True)
     return _expand(access, find_roles(access, user, path))
 
 

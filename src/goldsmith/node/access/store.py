@@ -20,8 +20,9 @@ from typing import Any
 
 from goldsmith.base.files import open_lock, write_atomic
 from goldsmith.base.secrets import Secret
-from goldsmith.node.access.roles import ROLES
+from goldsmith.node.access.roles import get_roles
 from goldsmith.node.faults import ApiFault
+from goldsmith.node.version import VERSION
 
 ROOT = "root@pam"
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
@@ -119,6 +120,8 @@ class Access:
     roles: dict[str, list[str]] = field(default_factory=dict)
     acl: list[AclEntry] = field(default_factory=list)
     pools: dict[str, Pool] = field(default_factory=dict)
+    version = VERSION
+    """Of Proxmox VE that the node plays; no part of the file."""
 
     def find_user(self, name: str) -> User | None:
         """Return a user."""
@@ -158,7 +161,7 @@ class Access:
 
     def privileges_of(self, role: str) -> frozenset[str]:
         """Return what a role may; nothing for one that is gone."""
-        return ROLES.get(role) or frozenset(self.roles.get(role, ()))
+        return get_roles(self.version).get(role) or frozenset(self.roles.get(role, ()))
 
     def forget(self, kind: str, who: str) -> None:
         """Remove all ACL entries of a user, token or group."""
@@ -179,8 +182,9 @@ def _parse(text: str) -> Access:
 class AccessStore:
     """The file. `load` is for reading; what is changed in a `change` block is written when the block ends well."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: str = VERSION) -> None:
         self._path = path
+        self._version = version
         self._seen: tuple[tuple[int, int], Access] | None = None
 
     def load(self) -> Access:
@@ -188,17 +192,21 @@ class AccessStore:
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            return Access(users={ROOT: User()})
+            return self._mark(Access(users={ROOT: User()}))
         stamp = (status.st_ino, status.st_mtime_ns)
         if self._seen is None or self._seen[0] != stamp:
-            self._seen = (stamp, _parse(self._path.read_text()))
+            self._seen = (stamp, self._mark(_parse(self._path.read_text())))
         return self._seen[1]
+
+    def _mark(self, access: Access) -> Access:
+        access.version = self._version
+        return access
 
     @contextmanager
     def change(self) -> Iterator[Access]:
         """Hold the lock and hand over the state to be changed."""
         with open_lock(self._path.with_suffix(".lock"), timeout=10, what="user list"):
-            access = _parse(self._path.read_text()) if self._path.exists() else Access()
+            access = self._mark(_parse(self._path.read_text()) if self._path.exists() else Access())
             access.users.setdefault(ROOT, User())
             yield access
             write_atomic(self._path, json.dumps(asdict(access), indent=1, sort_keys=True), mode=0o600)

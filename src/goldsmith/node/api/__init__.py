@@ -6,7 +6,7 @@ from importlib import import_module
 
 _NAMES = (
     "access", "aplinfo", "cluster", "lxc", "lxc_config", "lxc_console", "lxc_disks", "lxc_status", "nodes", "pools",
-    "storage", "tasks", "users", "vzdump",
+    "qemu", "qemu_agent", "qemu_config", "qemu_status", "storage", "tasks", "users", "vzdump",
 )  # fmt: skip
 
 

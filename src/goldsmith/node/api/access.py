@@ -6,7 +6,7 @@ from typing import Any
 
 from goldsmith.base.secrets import Secret
 from goldsmith.node.access.permissions import AclCaller
-from goldsmith.node.access.roles import ROLES
+from goldsmith.node.access.roles import ROLES, get_privileges
 from goldsmith.node.access.store import Access, AclEntry, has_password
 from goldsmith.node.faults import ApiFault, ParameterFault, PermissionFault
 from goldsmith.node.formats import split_list
@@ -97,10 +97,10 @@ def _list_paths(access: Access) -> list[str]:
 @method("GET", "/access/roles")
 def list_roles(call: Call) -> list[dict[str, Any]]:
     """Return all roles with their privileges."""
-    own = {name: frozenset(privileges) for name, privileges in call.node.access.load().roles.items()}
+    access = call.node.access.load()
     return [
-        {"roleid": name, "privs": ",".join(sorted(privileges)), "special": int(name in ROLES)}
-        for name, privileges in sorted({**ROLES, **own}.items())
+        {"roleid": name, "privs": ",".join(sorted(access.privileges_of(name))), "special": int(name in ROLES)}
+        for name in sorted({*ROLES, *access.roles})
     ]
 
 
@@ -113,20 +113,28 @@ def get_role(call: Call) -> dict[str, int]:
     return dict.fromkeys(sorted(access.privileges_of(name)), 1)
 
 
+def _split_privileges(call: Call) -> list[str]:
+    """Return the privileges of a role that is made or changed; those of other versions of Proxmox VE are none."""
+    given = split_list(call.params.get("privs", ""))
+    for unknown in [name for name in given if name not in get_privileges(call.node.settings.pve_version)]:
+        raise ParameterFault({"privs": f"invalid format - invalid privilege '{unknown}'\n"})
+    return given
+
+
 @method("POST", "/access/roles", permission=("/access", "Sys.Modify"))
 def create_role(call: Call) -> None:
     """Make a role."""
-    name = call.params["roleid"]
+    name, privileges = call.params["roleid"], _split_privileges(call)
     with call.node.access.change() as access:
         if name in ROLES or name in access.roles:
             raise ApiFault(f"create role failed: role '{name}' already exists")
-        access.roles[name] = sorted(split_list(call.params.get("privs", "")))
+        access.roles[name] = sorted(privileges)
 
 
 @method("PUT", "/access/roles/{roleid}", permission=("/access", "Sys.Modify"))
 def update_role(call: Call) -> None:
     """Change a role's privileges."""
-    name, privileges = call.params["roleid"], split_list(call.params.get("privs", ""))
+    name, privileges = call.params["roleid"], _split_privileges(call)
     if name in ROLES:
         raise ApiFault(f"auto-generated role '{name}' cannot be modified")
     with call.node.access.change() as access:

@@ -12,8 +12,8 @@ from goldsmith.node.api.nodes import describe_node
 from goldsmith.node.api.tasks import list_recent
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault, ParameterFault
-from goldsmith.node.lxc.config import has_config, list_vmids, load_config
-from goldsmith.node.lxc.status import list_guests
+from goldsmith.node.guestconf import find_kind, list_all_vmids
+from goldsmith.node.guests import TYPES, list_guests, load_options
 from goldsmith.node.routing import Call, method
 from goldsmith.node.version import REPOID, get_release
 
@@ -39,11 +39,11 @@ def next_id(call: Call) -> str:
     """Return a free vmid, or the one that is asked for if it is free."""
     wanted = call.params.get("vmid")
     if wanted is not None:
-        if has_config(call.node, wanted):
+        if find_kind(call.node, wanted):
             raise ParameterFault({"vmid": f"VM {wanted} already exists"})
         return str(wanted)
     for vmid in range(FIRST_VMID, LAST_VMID):
-        if not has_config(call.node, vmid):
+        if not find_kind(call.node, vmid):
             return str(vmid)
     raise ApiFault("unable to get any free VMID")
 
@@ -105,14 +105,15 @@ class Told:
 
 
 _TOLD = Told()
-_NOT_TOLD = frozenset(("cpus", "swap", "maxswap", "pid", "tags", "lock"))
+_NOT_TOLD = frozenset(("cpus", "swap", "maxswap", "pid", "tags", "lock", "serial", "qmpstatus"))
 
 
 def _list_guests(call: Call) -> list[dict[str, Any]]:
     access, told, found = call.node.access.load(), _TOLD.read(call.node), []
-    for vmid in list_vmids(call.node):
+    for vmid in list_all_vmids(call.node):
         if call.caller.may(f"/vms/{vmid}", "VM.Audit"):
-            entry = {"id": f"lxc/{vmid}", "vmid": vmid, "node": call.node.name, "type": "lxc", "status": "unknown"}
+            kind = TYPES.get(find_kind(call.node, vmid), "lxc")
+            entry = {"id": f"{kind}/{vmid}", "vmid": vmid, "node": call.node.name, "type": kind, "status": "unknown"}
             if guest := told.get(vmid):
                 known = {key: value for key, value in guest.items() if key not in _NOT_TOLD}
                 entry |= {"template": 0, **known, "maxcpu": guest["cpus"]}
@@ -123,7 +124,7 @@ def _list_guests(call: Call) -> list[dict[str, Any]]:
 
 def _read_present(node: Node, vmid: int) -> dict[str, str]:
     with suppress(ApiFault):  # it has just gone
-        options = load_config(node, vmid).current
+        options = load_options(node, vmid)
         return {key: options.get(key) for key in ("tags", "lock") if options.get(key)}
     return {}
 

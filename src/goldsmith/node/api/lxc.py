@@ -8,16 +8,17 @@ from passlib.hash import sha512_crypt
 
 from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.faults import ApiFault, PermissionFault
+from goldsmith.node.guestconf import check_free
 from goldsmith.node.lxc.config import (
     Options,
-    check_free,
+    abandon_guest,
     create_config,
     has_config,
     load_config,
     open_config,
     save_config,
 )
-from goldsmith.node.lxc.create import CreateRequest, abandon_guest, run_create
+from goldsmith.node.lxc.create import CreateRequest, run_create
 from goldsmith.node.lxc.destroy import check_destroy, run_destroy
 from goldsmith.node.lxc.disks import check_rootdir
 from goldsmith.node.lxc.options import render_params, split_disks
@@ -94,12 +95,9 @@ def _claim_existing(call: Call) -> None:
 
 def _check_allowed(rights: Rights, *, is_replacing: bool) -> None:
     """Raise unless the caller may make a guest of that id or in that pool, or replace the one that he may back up."""
-    guest = f"/vms/{rights.vmid}"
-    if rights.caller.may(guest, "VM.Allocate"):
+    if rights.may_allocate():
         return
-    if rights.pool and rights.caller.may(f"/pool/{rights.pool}", "VM.Allocate"):
-        return
-    if not (is_replacing and rights.caller.may(guest, "VM.Backup")):
+    if not (is_replacing and rights.caller.may(f"/vms/{rights.vmid}", "VM.Backup")):
         raise PermissionFault
 
 

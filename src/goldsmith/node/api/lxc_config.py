@@ -6,8 +6,9 @@ from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.faults import ApiFault, ParameterFault
-from goldsmith.node.lxc.config import load_config, open_config, render_json, save_config
-from goldsmith.node.lxc.options import check_lists, list_pending, render_params, split_list, stage_changes
+from goldsmith.node.guestconf import list_pending, render_json
+from goldsmith.node.lxc.config import load_config, open_config, save_config
+from goldsmith.node.lxc.options import check_lists, render_params, split_list, stage_changes
 from goldsmith.node.lxc.pending import apply_pending, hotplug_pending
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.snapshots import get_snapshot

@@ -6,17 +6,9 @@ from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.faults import ApiFault, PermissionFault
-from goldsmith.node.lxc.config import (
-    check_free,
-    create_config,
-    has_config,
-    load_config,
-    open_config,
-    render_json,
-    save_config,
-)
+from goldsmith.node.guestconf import check_free, render_json
+from goldsmith.node.lxc.config import abandon_guest, create_config, has_config, load_config, open_config, save_config
 from goldsmith.node.lxc.copies import CloneRequest, check_clone, check_template, run_clone, run_template
-from goldsmith.node.lxc.create import abandon_guest
 from goldsmith.node.lxc.options import render_option
 from goldsmith.node.lxc.snapshots import get_snapshot, list_snapshots, run_delete_snapshot, run_rollback, run_snapshot
 from goldsmith.node.lxc.volumes import (

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from goldsmith.node.context import Node
+from goldsmith.node.api.guest_rights import GuestRights
 from goldsmith.node.faults import ApiFault, PermissionFault
 from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.options import is_disk
-from goldsmith.node.lxc.properties import NET_KEY, MountPoint, Net, parse_bool, parse_properties, parse_volume
-from goldsmith.node.routing import Caller
+from goldsmith.node.lxc.properties import MountPoint, Net
+from goldsmith.node.properties import NET_KEY, parse_bool, parse_properties, parse_volume
 from goldsmith.node.storage.listing import find_owner
 
 _PRIVILEGES = {
@@ -21,27 +21,11 @@ _PRIVILEGES = {
     "memory": "VM.Config.Memory", "swap": "VM.Config.Memory",
     "nameserver": "VM.Config.Network", "searchdomain": "VM.Config.Network", "hostname": "VM.Config.Network",
 }  # fmt: skip
-_BRIDGES = "/sdn/zones/localnetwork"
 
 
 @dataclass(frozen=True)
-class Rights:
-    """Checks a caller's changes to one guest. `pool` is the pool that a new guest is put into."""
-
-    node: Node
-    caller: Caller
-    vmid: int
-    pool: str = ""
-
-    def check_guest(self, *privileges: str) -> None:
-        """Raise unless the caller has the privileges on the guest or on its pool."""
-        if not (self.pool and self.caller.may(f"/pool/{self.pool}", *privileges)):
-            self.caller.check(f"/vms/{self.vmid}", *privileges)
-
-    def check_pool(self) -> None:
-        """Raise when the pool that a new guest is to be put into does not exist."""
-        if self.pool:
-            self.node.access.load().get_pool(self.pool)
+class Rights(GuestRights):
+    """Checks a caller's changes to one container."""
 
     def check_changes(self, before: Options, changes: Mapping[str, str], *, unprivileged: bool) -> None:
         """Raise unless the caller may set these options."""
@@ -80,8 +64,8 @@ class Rights:
     def _check_net(self, before: Options, key: str, value: str) -> None:
         self.check_guest("VM.Config.Network")
         for text in (before.get(key), value):
-            if text and (bridge := Net.parse(key, text).bridge):
-                self.caller.check(f"{_BRIDGES}/{bridge}", "SDN.Use")
+            if text:
+                self.check_bridge(Net.parse(key, text).bridge)
 
     def _check_disk(self, key: str, value: str) -> None:
         self.check_guest("VM.Config.Disk")
@@ -89,10 +73,6 @@ class Rights:
         if point.kind != "volume":
             raise PermissionFault(f"mount point type {point.kind} is only allowed for root@pam")
         self.check_storage(parse_volume(point.volume).storage)
-
-    def check_storage(self, storage: str) -> None:
-        """Raise unless the caller may make disks on a storage."""
-        self.caller.check(f"/storage/{storage}", "Datastore.AllocateSpace")
 
     def _check_features(self, before: str, after: str, *, unprivileged: bool) -> None:
         if not unprivileged:

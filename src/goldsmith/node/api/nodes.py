@@ -147,10 +147,3 @@ def query_url_metadata(call: Call) -> dict[str, Any]:
     """Return what a server says of a file behind a URL."""
     check_network(call)
     return query_metadata(call.params["url"], verify=call.params.get("verify-certificates", True))
-
-
-@method("GET", "/nodes/{node}/qemu")
-def list_virtual_machines(call: Call) -> list[dict[str, Any]]:
-    """Return the virtual machines: there are none here."""
-    del call
-    return []

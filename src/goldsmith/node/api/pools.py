@@ -7,8 +7,8 @@ from typing import Any
 from goldsmith.node.access.store import Pool
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.formats import split_list
-from goldsmith.node.lxc.config import has_config
-from goldsmith.node.lxc.status import describe_guest
+from goldsmith.node.guestconf import find_kind
+from goldsmith.node.guests import describe_guest
 from goldsmith.node.routing import Call, method
 
 _ALLOCATE = ("/pool/{poolid}", "Pool.Allocate")
@@ -32,8 +32,9 @@ def _about(pool: Pool) -> dict[str, Any]:
 
 def _describe(call: Call, name: str) -> dict[str, Any]:
     pool = call.node.access.load().get_pool(name)
-    kept = [vmid for vmid in pool.vms if has_config(call.node, vmid)]
-    guests = [{**describe_guest(call.node, vmid), "id": f"lxc/{vmid}", "node": call.node.name} for vmid in kept]
+    kept = [vmid for vmid in pool.vms if find_kind(call.node, vmid)]
+    found = [describe_guest(call.node, vmid) for vmid in kept]
+    guests = [{**guest, "id": f"{guest['type']}/{guest['vmid']}", "node": call.node.name} for guest in found]
     storages = [
         {"id": f"storage/{call.node.name}/{name}", "storage": name, "type": "storage", "node": call.node.name}
         for name in pool.storages

@@ -12,7 +12,7 @@ from goldsmith.node.lxc.backup import BackupRequest, find_template_fault, run_ba
 from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.create import find_archive
 from goldsmith.node.lxc.options import split_list
-from goldsmith.node.lxc.properties import parse_volume
+from goldsmith.node.properties import parse_volume
 from goldsmith.node.routing import Call, method
 
 _ROOT_ONLY = ("tmpdir", "dumpdir", "script", "job-id")

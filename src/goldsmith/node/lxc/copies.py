@@ -9,15 +9,18 @@ from pathlib import Path
 from goldsmith.base.process import run
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
-from goldsmith.node.lxc.config import GuestConfig, Options, hold_lock, open_busy, open_config, save_config
-from goldsmith.node.lxc.create import COPY_SECONDS, abandon_guest, save_options
-from goldsmith.node.lxc.disks import check_rootdir, find_volume, note_new_disks, volumes_of
+from goldsmith.node.guestconf import open_busy
+from goldsmith.node.lxc.config import GuestConfig, Options, abandon_guest, hold_lock, open_config, save_config
+from goldsmith.node.lxc.create import COPY_SECONDS, save_options
+from goldsmith.node.lxc.disks import check_rootdir, find_volume, volumes_of
 from goldsmith.node.lxc.guestfs import GuestRoot
 from goldsmith.node.lxc.idmap import IdMap
-from goldsmith.node.lxc.properties import UNUSED_KEY, MountPoint
+from goldsmith.node.lxc.properties import MountPoint
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.setup import MANAGED, clear_machine_id
 from goldsmith.node.lxc.snapshots import get_snapshot
+from goldsmith.node.newdisks import note_new_disks
+from goldsmith.node.properties import UNUSED_KEY
 from goldsmith.node.routing import Task
 from goldsmith.node.storage.driver import Storage, VolumeId
 

@@ -15,17 +15,16 @@ from goldsmith.base.errors import GoldsmithError
 from goldsmith.base.process import run
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
+from goldsmith.node.guestconf import open_busy
 from goldsmith.node.lxc import syscalls
 from goldsmith.node.lxc.archive import unpack
-from goldsmith.node.lxc.config import Options, config_path, has_config, open_busy, open_config, save_config
+from goldsmith.node.lxc.config import Options, abandon_guest, open_config, save_config
 from goldsmith.node.lxc.disks import (
     DEFAULT_ROOT_SIZE,
     allocate_disk,
     check_rootdir,
     close_sources,
     find_volume,
-    keep_new_disks,
-    note_new_disks,
     open_sources,
     plan_assembly,
 )
@@ -33,7 +32,7 @@ from goldsmith.node.lxc.guestfs import GuestRoot
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.ostype import find_arch, find_ostype
 from goldsmith.node.lxc.power import run_start
-from goldsmith.node.lxc.properties import MountPoint, parse_volume
+from goldsmith.node.lxc.properties import MountPoint
 from goldsmith.node.lxc.setup import (
     MANAGED,
     HostKeys,
@@ -43,6 +42,8 @@ from goldsmith.node.lxc.setup import (
     write_start_files,
 )
 from goldsmith.node.lxc.trees import ensure_tree
+from goldsmith.node.newdisks import keep_new_disks, note_new_disks
+from goldsmith.node.properties import parse_volume
 from goldsmith.node.routing import Task
 
 COPY_SECONDS = 3600.0
@@ -80,23 +81,6 @@ def run_create(task: Task, node: Node, request: CreateRequest) -> None:
         node.access.add_to_pool(request.pool, request.vmid)
     if request.start:
         task.spawn("vzstart", str(request.vmid), run_start, request.vmid)
-
-
-def abandon_guest(node: Node, vmid: int) -> None:
-    """Undo the claim on a vmid: a config that only says `lock: create` goes, any other just loses that mark.
-
-    Disks are undone by whoever made them.
-    """
-    if not has_config(node, vmid):
-        return
-    with open_config(node, vmid, timeout=60) as config:
-        if config.current.get("lock") != "create":
-            return
-        del config.current.values["lock"]
-        if config.current.values:
-            save_config(node, vmid, config)
-        else:
-            config_path(node, vmid).unlink(missing_ok=True)
 
 
 def save_options(node: Node, vmid: int, options: Options) -> None:

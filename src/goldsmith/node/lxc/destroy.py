@@ -7,8 +7,8 @@ from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.config import GuestConfig, config_path, open_config, save_config
 from goldsmith.node.lxc.disks import free_disk, volumes_of
 from goldsmith.node.lxc.power import START_SECONDS, stop_guest
-from goldsmith.node.lxc.properties import get_owner
 from goldsmith.node.lxc.runtime import Runtime
+from goldsmith.node.properties import get_owner
 from goldsmith.node.routing import Task
 
 

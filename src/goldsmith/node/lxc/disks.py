@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from goldsmith.node.context import Node
@@ -10,8 +10,10 @@ from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.assemble import Assembly, Mount
 from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.idmap import IdMap
-from goldsmith.node.lxc.properties import MountPoint, get_owner, parse_volume
-from goldsmith.node.storage.driver import Announce, Storage, VolumeId
+from goldsmith.node.lxc.properties import MountPoint
+from goldsmith.node.newdisks import note_new_disks
+from goldsmith.node.properties import get_owner, parse_volume
+from goldsmith.node.storage.driver import Storage, VolumeId
 
 DEFAULT_ROOT_SIZE = 4
 """GiB of a root disk that nobody gave a size (PVE 8.4)."""
@@ -42,45 +44,6 @@ def allocate_disk(node: Node, vmid: int, point: MountPoint, idmap: IdMap, stack:
     check_rootdir(storage)
     volume = storage.allocate(vmid, request[1], root=idmap.owner, announce=note_new_disks(node, vmid, stack))
     return point.with_volume(volume, request[1])
-
-
-def _new_disks_file(node: Node, vmid: int) -> Path:
-    return node.run / str(vmid) / "new-disks"
-
-
-def note_new_disks(node: Node, vmid: int, stack: ExitStack) -> Announce:
-    """Return what has new disks freed on failure: by the stack, or by `free_new_disks` after a kill -9."""
-    path = _new_disks_file(node, vmid)
-
-    def note(volume: VolumeId) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(f"{volume}\n")
-        stack.callback(free_quietly, node.storage(volume.storage), volume)
-
-    return note
-
-
-def keep_new_disks(node: Node, vmid: int) -> None:
-    """Say that a guest is whole: its new disks are its own from now on."""
-    _new_disks_file(node, vmid).unlink(missing_ok=True)
-
-
-def free_new_disks(node: Node, vmid: int) -> None:
-    """Free the disks that a dead worker made for a guest that it did not finish."""
-    path = _new_disks_file(node, vmid)
-    for line in path.read_text().splitlines() if path.exists() else []:
-        volume = parse_volume(line)
-        free_quietly(node.storage(volume.storage), volume)
-    path.unlink(missing_ok=True)
-
-
-def free_quietly(storage: Storage, volume: VolumeId) -> None:
-    """Free a disk on the way out of a failure that must not be hidden by another."""
-    with suppress(Exception):
-        storage.unmount(volume)
-    with suppress(Exception):
-        storage.free(volume)
 
 
 def free_disk(node: Node, vmid: int, point: MountPoint) -> str | None:

@@ -12,8 +12,9 @@ from goldsmith.node.lxc.assemble import ROOT
 from goldsmith.node.lxc.cgroups import INNER, Hierarchy
 from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.idmap import IdMap
-from goldsmith.node.lxc.properties import Net, parse_bool, parse_properties
+from goldsmith.node.lxc.properties import Net
 from goldsmith.node.lxc.runtime import Runtime
+from goldsmith.node.properties import parse_bool, parse_properties
 
 _ARCH = {"amd64": "x86_64", "i386": "i686", "arm64": "aarch64", "armhf": "armhf", "riscv64": "riscv64"}
 _DENIED = ("kexec_load", "open_by_handle_at", "init_module", "finit_module", "delete_module")

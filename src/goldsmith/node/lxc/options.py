@@ -8,7 +8,8 @@ from typing import Any
 
 from goldsmith.node.faults import ApiFault, ParameterFault
 from goldsmith.node.lxc.config import GuestConfig
-from goldsmith.node.lxc.properties import MOUNT_KEY, NET_KEY, UNUSED_KEY, MountPoint, Net
+from goldsmith.node.lxc.properties import MOUNT_KEY, MountPoint, Net
+from goldsmith.node.properties import NET_KEY, UNUSED_KEY
 
 NOT_OPTIONS = frozenset((
     "node", "vmid", "ostemplate", "password", "ssh-public-keys", "force", "restore", "unique", "pool", "start",
@@ -109,18 +110,3 @@ def _stage_delete(config: GuestConfig, key: str) -> None:
     config.pending.pop(key, None)
     if key in config.current.values and key not in config.pending_delete:
         config.pending_delete.append(key)
-
-
-def list_pending(config: GuestConfig) -> list[dict[str, Any]]:
-    """Return what `GET pending` shows: each option with its present and its coming value."""
-    current, shown = config.current.as_json(), []
-    for key in sorted({*config.current.values, *config.pending}):
-        entry: dict[str, Any] = {"key": key}
-        if key in current:
-            entry["value"] = current[key]
-        if key in config.pending:
-            entry["pending"] = config.pending[key]
-        if key in config.pending_delete:
-            entry["delete"] = 1
-        shown.append(entry)
-    return [*shown, {"key": "digest", "value": config.digest}]

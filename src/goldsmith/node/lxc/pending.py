@@ -16,11 +16,13 @@ from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc import veth
 from goldsmith.node.lxc.cgroups import Hierarchy
 from goldsmith.node.lxc.config import GuestConfig, save_config
-from goldsmith.node.lxc.disks import allocate_disk, find_volume, free_disk, keep_new_disks, mount_options
+from goldsmith.node.lxc.disks import allocate_disk, find_volume, free_disk, mount_options
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.programs import module_command, module_environment
-from goldsmith.node.lxc.properties import MOUNT_KEY, NET_KEY, UNUSED_KEY, MountPoint, Net
+from goldsmith.node.lxc.properties import MOUNT_KEY, MountPoint, Net
 from goldsmith.node.lxc.runtime import Runtime
+from goldsmith.node.newdisks import keep_new_disks
+from goldsmith.node.properties import NET_KEY, UNUSED_KEY
 
 FAST = frozenset(
     ("description", "onboot", "startup", "protection", "hostname", "hookscript", "cores", "tags", "lock", "template")

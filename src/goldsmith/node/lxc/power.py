@@ -27,6 +27,7 @@ from goldsmith.node.lxc.pending import apply_pending
 from goldsmith.node.lxc.programs import assembled, module_command, module_environment, package_path
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.setup import write_start_files
+from goldsmith.node.network import get_bridge
 from goldsmith.node.routing import Task
 from goldsmith.node.settings import NodeSettings
 
@@ -54,7 +55,7 @@ def start_guest(task: veth.Reporter, node: Node, vmid: int, config: GuestConfig)
     apply_pending(task.log, node, vmid, config)
     save_config(node, vmid, config)
     options = config.current
-    bridges = {net.key: veth.get_bridge(node, net) for net in options.nets() if net.bridge}
+    bridges = {net.key: get_bridge(node.settings, net.bridge) for net in options.nets() if net.bridge}
     sources = open_sources(node, options)
     assembly = plan_assembly(sources, IdMap.of(unprivileged=options.is_unprivileged))
     try:

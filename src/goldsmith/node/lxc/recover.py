@@ -13,21 +13,15 @@ from contextlib import suppress
 from goldsmith.base.errors import GoldsmithError
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
+from goldsmith.node.guestconf import find_kind, is_busy
 from goldsmith.node.lxc.archive import Log
 from goldsmith.node.lxc.backup import SNAPSHOT
-from goldsmith.node.lxc.config import (
-    GuestConfig,
-    config_path,
-    has_config,
-    is_busy,
-    list_vmids,
-    open_config,
-    save_config,
-)
-from goldsmith.node.lxc.disks import close_sources, free_new_disks
+from goldsmith.node.lxc.config import GuestConfig, config_path, list_vmids, open_config, save_config
+from goldsmith.node.lxc.disks import close_sources
 from goldsmith.node.lxc.idmap import ensure_subordinate_ids
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.snapshots import delete_quietly, drop_unfinished
+from goldsmith.node.newdisks import free_new_disks
 
 
 def recover(node: Node, busy: Collection[int] = (), log: Log = lambda _: None) -> None:
@@ -51,7 +45,7 @@ def recover(node: Node, busy: Collection[int] = (), log: Log = lambda _: None) -
 def _clean_gone(node: Node, busy: Collection[int]) -> None:
     """Remove what is left of guests whose removal was killed right before its end: their configuration has gone."""
     for path in node.run.iterdir():
-        if path.name.isdigit() and not has_config(node, vmid := int(path.name)):
+        if path.name.isdigit() and not find_kind(node, vmid := int(path.name)):
             runtime = Runtime(node, vmid)
             if vmid not in busy and not is_busy(node, vmid) and not runtime.is_running():
                 free_new_disks(node, vmid)

@@ -13,15 +13,17 @@ from contextlib import ExitStack
 from goldsmith.base.errors import GoldsmithError
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
+from goldsmith.node.guestconf import open_busy
 from goldsmith.node.lxc.archive import read_config, unpack
-from goldsmith.node.lxc.config import GuestConfig, Options, open_busy, open_config, parse_config, save_config
+from goldsmith.node.lxc.config import GuestConfig, Options, abandon_guest, open_config, parse_config, save_config
 from goldsmith.node.lxc.copies import make_template
-from goldsmith.node.lxc.create import CreateRequest, abandon_guest, find_archive, place_disk, save_options
+from goldsmith.node.lxc.create import CreateRequest, find_archive, place_disk, save_options
 from goldsmith.node.lxc.destroy import free_all
 from goldsmith.node.lxc.disks import close_sources, open_sources, plan_assembly
 from goldsmith.node.lxc.idmap import IdMap
 from goldsmith.node.lxc.power import run_start
-from goldsmith.node.lxc.properties import UNUSED_KEY, MountPoint
+from goldsmith.node.lxc.properties import MountPoint
+from goldsmith.node.properties import UNUSED_KEY
 from goldsmith.node.routing import Task
 
 _NOT_RESTORED = frozenset(("lock", "parent", "snaptime", "snapstate", "template"))

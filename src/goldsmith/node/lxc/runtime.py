@@ -29,13 +29,15 @@ def node_key(settings: NodeSettings) -> str:
     return hashlib.sha256(str(settings.state.resolve()).encode()).hexdigest()[:8]
 
 
-def veth_name(settings: NodeSettings, vmid: int, index: int) -> str:
+def device_name(settings: NodeSettings, kind: str, vmid: int, index: int) -> str:
     """Return a device's name on the machine's side: `veth100i0`, as Proxmox; other letters for nodes beside the first.
+
+    :param kind: `veth` or `tap`.
 
     An interface's name has at most 15 letters (linux/if.h, IFNAMSIZ).
     """
     default = NodeSettings.__dataclass_fields__["host_bridge"].default
-    prefix = "veth" if settings.host_bridge == default else f"v{node_key(settings)[:3]}"
+    prefix = kind if settings.host_bridge == default else f"{kind[0]}{node_key(settings)[:3]}"
     return f"{prefix}{vmid}i{index}"
 
 
@@ -78,7 +80,7 @@ class Runtime:
 
     def veth(self, index: int) -> str:
         """Return the name of a network device's outer end."""
-        return veth_name(self.node.settings, self.vmid, index)
+        return device_name(self.node.settings, "veth", self.vmid, index)
 
     def command(self, program: str, *arguments: Argument) -> list[Argument]:
         """Return an `lxc-*` command for this guest."""

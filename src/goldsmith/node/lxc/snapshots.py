@@ -13,8 +13,8 @@ from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.config import GuestConfig, Options, hold_lock, open_config, save_config
 from goldsmith.node.lxc.disks import find_volume, volumes_of
 from goldsmith.node.lxc.power import run_start, stop_guest
-from goldsmith.node.lxc.properties import UNUSED_KEY
 from goldsmith.node.lxc.runtime import Runtime
+from goldsmith.node.properties import UNUSED_KEY
 from goldsmith.node.routing import Task
 
 _NOT_COPIED = frozenset(("description", "lock", "snaptime", "snapstate"))

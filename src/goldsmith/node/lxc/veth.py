@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Protocol
 
 from goldsmith.base.process import Argument, run
-from goldsmith.node.context import Node
-from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.guestfs import GuestRoot
 from goldsmith.node.lxc.idmap import IdMap
@@ -16,22 +13,10 @@ from goldsmith.node.lxc.interfaces import is_on_link, write_network
 from goldsmith.node.lxc.properties import Net
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.setup import MANAGED
+from goldsmith.node.network import DEVICES, get_bridge
 
-_DEVICES = Path("/sys/class/net")
 _UNSUPPORTED = ("tag", "trunks", "rate", "firewall")
 DHCP_SECONDS = 30.0
-
-
-def get_bridge(node: Node, net: Net) -> str:
-    """Return the machine's bridge of a network device: the node's own, or an existing bridge of that very name.
-
-    :raises ApiFault: there is none; PVE's words.
-    """
-    if net.bridge == node.settings.bridge:
-        return node.settings.host_bridge
-    if not (_DEVICES / net.bridge / "bridge").exists():
-        raise ApiFault(f"bridge '{net.bridge}' does not exist")
-    return net.bridge
 
 
 class Reporter(Protocol):
@@ -81,7 +66,7 @@ def _inside(runtime: Runtime, argv: list[Argument], *, check: bool = True) -> st
 
 def remove(runtime: Runtime, index: int) -> None:
     """Take a device away from a running guest. Idempotent."""
-    if (_DEVICES / runtime.veth(index)).exists():
+    if (DEVICES / runtime.veth(index)).exists():
         run(["ip", "link", "delete", runtime.veth(index)])
 
 
@@ -90,7 +75,7 @@ def change(runtime: Runtime, options: Options, old: Net | None, new: Net) -> Non
 
     :raises ApiFault: the bridge does not exist; an existing device may be gone by then, as on Proxmox.
     """
-    bridge = get_bridge(runtime.node, new) if new.bridge else None
+    bridge = get_bridge(runtime.node.settings, new.bridge) if new.bridge else None
     if old is None or (old.name, old.mac, old.get("mtu")) != (new.name, new.mac, new.get("mtu")):
         if old is not None:
             remove(runtime, old.index)

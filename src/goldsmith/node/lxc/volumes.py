@@ -9,10 +9,12 @@ from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc.config import GuestConfig, hold_lock, open_config, save_config
 from goldsmith.node.lxc.copies import copy_disk
-from goldsmith.node.lxc.disks import check_rootdir, find_volume, free_disk, keep_new_disks
+from goldsmith.node.lxc.disks import check_rootdir, find_volume, free_disk
 from goldsmith.node.lxc.pending import attach_disk, is_volume_in_use
-from goldsmith.node.lxc.properties import MOUNT_KEY, UNUSED_KEY, MountPoint, get_owner, parse_size
+from goldsmith.node.lxc.properties import MOUNT_KEY, MountPoint
 from goldsmith.node.lxc.runtime import Runtime
+from goldsmith.node.newdisks import keep_new_disks
+from goldsmith.node.properties import UNUSED_KEY, get_owner, parse_size
 from goldsmith.node.routing import Task
 
 

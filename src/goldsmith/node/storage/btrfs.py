@@ -26,7 +26,7 @@ from goldsmith.base.process import run
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage import ioctls
 from goldsmith.node.storage.driver import Announce, Space, VolumeId, forget
-from goldsmith.node.storage.folders import FolderStorage, remove_if_empty
+from goldsmith.node.storage.folders import FolderStorage, read_image_size, remove_if_empty
 from goldsmith.node.storage.loops import mount_file
 
 _CONTENT = frozenset(("vztmpl", "backup", "iso", "import", "snippets", "rootdir", "images"))
@@ -138,11 +138,13 @@ class BtrfsStorage(FolderStorage):
 
     def size(self, volume: VolumeId) -> int:
         """Return the disk's size limit in bytes (0: none)."""
-        return ioctls.get_quota(self.path(volume)).limit
+        path = self.path(volume)
+        return read_image_size(path) if path.is_file() else ioctls.get_quota(path).limit
 
     def used(self, volume: VolumeId) -> int:
         """Return the bytes that the disk's files take, as of the last half minute."""
-        return ioctls.get_quota(self.path(volume)).referenced
+        path = self.path(volume)
+        return path.stat().st_blocks * 512 if path.is_file() else ioctls.get_quota(path).referenced
 
     def resize(self, volume: VolumeId, size: int) -> None:
         """Change a disk's limit, also while it is in use."""
@@ -151,6 +153,8 @@ class BtrfsStorage(FolderStorage):
     def free(self, volume: VolumeId) -> None:
         """Delete a disk, its snapshots with it."""
         path = self.path(volume)
+        if path.is_file():
+            path.unlink()  # a virtual machine's image
         for snapshot in path.parent.glob(f"{path.name}@*"):
             _destroy(snapshot)
         _destroy(path)

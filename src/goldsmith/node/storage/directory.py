@@ -14,7 +14,7 @@ from goldsmith.base.errors import ProgramFailed
 from goldsmith.base.process import run
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.storage.driver import Announce, VolumeId, forget
-from goldsmith.node.storage.folders import FolderStorage, remove_if_empty
+from goldsmith.node.storage.folders import FolderStorage, read_image_size, remove_if_empty
 from goldsmith.node.storage.loops import find_device, mount_file
 
 _CONTENT = frozenset(("rootdir", "images", "backup", "vztmpl", "iso", "import", "snippets"))
@@ -108,14 +108,14 @@ class DirectoryStorage(FolderStorage):
         """Return an image's size; a directory has none."""
         path = self.path(volume)
         try:
-            return path.stat().st_size if path.suffix == ".raw" else 0
+            return 0 if path.suffix == ".subvol" else read_image_size(path)
         except FileNotFoundError:
             raise ApiFault(f"volume '{volume}' does not exist") from None
 
     def used(self, volume: VolumeId) -> int:
         """Return the bytes that an image takes; a directory's are not counted (PVE)."""
         path = self.path(volume)
-        return path.stat().st_blocks * 512 if path.suffix == ".raw" and path.exists() else 0
+        return path.stat().st_blocks * 512 if path.suffix != ".subvol" and path.exists() else 0
 
     def resize(self, volume: VolumeId, size: int) -> None:
         """Grow an image and its file system, also while a guest uses it.

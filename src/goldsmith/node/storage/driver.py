@@ -89,6 +89,12 @@ class Storage(Protocol):
         """Make a disk holding a copy of a tree of this storage, on write where the storage can."""
         ...
 
+    def allocate_image(
+        self, vmid: int, form: str, fill: Callable[[Path], None], *, announce: Announce = forget
+    ) -> VolumeId:
+        """Make a virtual machine's disk in the format `raw` or `qcow2`; `fill` makes the file."""
+        ...
+
     def mount(self, volume: VolumeId) -> Path:
         """Return the directory where the disk's files are, mounting it where needed. Idempotent."""
         ...

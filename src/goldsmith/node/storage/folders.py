@@ -25,7 +25,7 @@ FOLDERS = {
     "images": "images", "rootdir": "images",
 }  # fmt: skip
 PRIVATE = frozenset(("images", "rootdir", "backup"))
-_DISK = re.compile(r"(?P<kind>vm|base|subvol|basevol)-(?P<vmid>[1-9]\d+)-(?P<rest>[^/\s@]+?)\.(?P<format>raw|subvol)")
+_DISK = re.compile(r"(?:vm|base|subvol|basevol)-[1-9]\d+-[^/\s@]+?\.(?:raw|qcow2|subvol)")
 _NUMBER = re.compile(r"(?:vm|base|subvol|basevol)-\d+-disk-(\d+)\.\w+")
 _FILE = re.compile(r"(vztmpl|iso|backup|import|snippets)/([^/\s][^/]*)")
 _ALLOCATE_SECONDS = 30.0
@@ -77,6 +77,19 @@ class FolderStorage:
             raise ApiFault(f"unable to parse directory volume name '{volume.name}'")
         return self.folder("images") / vmid / name
 
+    def allocate_image(
+        self, vmid: int, form: str, fill: Callable[[Path], None], *, announce: Announce = forget
+    ) -> VolumeId:
+        """Make a virtual machine's disk in the format `raw` or `qcow2`; `fill` makes the file."""
+        with self.free_name(vmid, "vm", form, announce=announce) as (volume, path):
+            try:
+                fill(path)
+                path.chmod(0o600)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        return volume
+
     def list_disks(self) -> list[VolumeId]:
         """Return all disks on this storage."""
         found = self.folder("images").glob("[1-9]*/*") if self.folder("images").is_dir() else []
@@ -127,6 +140,14 @@ class FolderStorage:
         """Return a disk's name as a template's base disk."""
         folder, _, name = volume.name.partition("/")
         return VolumeId(volume.storage, f"{folder}/{re.sub('^(vm|subvol|base)-', 'base-', name)}")
+
+
+def read_image_size(path: Path) -> int:
+    """Return the bytes that a guest sees of a disk image; of qcow2 as its header says (bytes 24 to 31)."""
+    if path.suffix != ".qcow2":
+        return path.stat().st_size
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(32)[24:], "big")
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -1,14 +1,20 @@
 """A virtual machine's guest agent in place of a terminal: lines go there as input of small programs, and come back so.
 
 The agent runs programs, each with its input at once and its output at its end. So the far end is started with two
-named pipes for a terminal: one program writes a message into the one, another waits at the other for what comes.
-Lines are letters and digits, so that it does not matter that the API gives bytes as characters.
+named pipes for a terminal. A program of ours writes a message into the one, and then brings what comes out of the
+other: that is a turn. Turns follow each other, by a number that goes from one to the next through a third pipe. Lines
+are letters and digits, so that it does not matter that the API gives bytes as characters.
+
+Calls are dear: nobody is at the agent's line between two calls, which qemu-ga finds out by a sleep of 0.1 s
+(qga/main.c, channel_event_cb). So a turn takes two of them at best, one to begin it and one to see what it has brought,
+and it waits a little for more to come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shlex
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,19 +22,22 @@ from typing import TypeVar
 
 from goldsmith.base.errors import ApiFailed, ConsoleFailed, PveError
 from goldsmith.pve.agent import MOST_INPUT, Agent, Ended, is_silent
-from goldsmith.pve.console.session import Session, TerminalEnded, render_far_end
+from goldsmith.pve.console.session import Limits, Session, TerminalEnded, render_far_end
 
-MESSAGE = MOST_INPUT - 1024
-"""Bytes of one message, which the script that carries it leaves."""
+LIMITS = Limits(message=MOST_INPUT - 1024, given=40 << 10, taken=64 << 10, credits=6)
+"""A message leaves room for the script that carries it, and has room for a whole piece of input, which is base64."""
 END = "goldsmith-end"
 """A line that no message has: there are no words like that in it."""
-PIECE = 256 << 10
-"""Bytes that are fetched at a time; a pipe has 64 KiB at once (pipe(7)), those who wait there have several."""
-FIRST_PAUSE = 0.01
+FIRST_PAUSE = 0.03
+SLOWER = 1.4
 LONGEST_PAUSE = 0.3
 """Seconds between two looks at a program of ours; the longer it takes, the longer."""
 PATIENCE = 20.0
 """Seconds in which the far end is there."""
+LULL = 0.02
+"""Seconds in which a message may come, whose turn saves one that only brings something."""
+LAST_PATIENCE = 2.0
+"""Seconds in which those who waited there have ended when it has gone."""
 SILENCE = 20.0
 """Seconds in which an agent whose guest has much to do, or is being backed up, may say nothing."""
 LOOK = 10.0
@@ -38,85 +47,102 @@ umask 077
 f=$(cat <<'{end}'
 {far_end}{end}
 )
-d=$(mktemp -d /run/goldsmith.XXXXXX || mktemp -d) && mkfifo "$d/in" "$d/out" || exit
-setsid sh -c 'exec 9<>"$1/out"; sh -c "$2" <>"$1/in" >&9 9>&-; rm -rf "$1"; exec 9>&-; kill -s KILL 0' sh "$d" "$f" \
-  </dev/null >/dev/null 2>&1 &
+d=$(mktemp -d /run/goldsmith.XXXXXX || mktemp -d) && mkfifo "$d/in" "$d/out" "$d/turn" || exit
+setsid sh -c 'exec 8<>"$1/turn" 9<>"$1/out"; echo 0 >&8; sh -c "$2" <>"$1/in" >&9 8>&- 9>&-
+  rm -rf "$1"; exec 8>&- 9>&-; kill -s KILL 0' sh "$d" "$f" </dev/null >/dev/null 2>&1 &
 echo "$! $d"
 """
-"""The far end's keeper holds the pipe until nobody can come to wait at it any more, lets go who waits there, and ends
-what the far end has left in its process group."""
-WRITE = "cat >{folder}/in <<'{end}'\n{data}{end}\n"
-READ = "exec dd bs={piece} count=1 <{folder}/out 2>/dev/null\n"
+"""The far end's keeper holds the pipes until nobody can come to wait at them any more, lets go who waits there, and
+ends what the far end has left in its process group."""
+WRITE = "cat >in <<'{end}'\n{data}{end}\n"
+READ = """
+while read -r t <turn && [ "$t" != {turn} ]; do echo "$t" >turn; sleep 0.05; done
+dd bs=64k count=1 <out
+sleep 0.02
+dd bs=64k count=8 iflag=nonblock <out
+echo {next} >turn
+"""
+"""A pipe has 64 KiB at once (pipe(7)). Where dd or sleep cannot do that, less is brought at a time."""
+TURN = "exec 2>/dev/null; cd {folder} || exit\n"
+TURNS = 10
+"""Numbers of turns: of one digit, so that two who read the pipe at once each have a whole one in the end."""
 LOOK_FOR = "kill -0 {pid}\n"
 Answer = TypeVar("Answer")
 
 
 @dataclass
 class AgentTerminal:
-    """The far end's two pipes. It has an agent for each direction: what waits for one does not hold up the other."""
+    """The far end's pipes, and the turns that are under way there: one more than messages that were not answered."""
 
-    reader: Agent
-    writer: Agent
+    agent: Agent
     pid: int
     """Of the far end's keeper in the guest."""
     folder: str
     """Where its pipes are, quoted for a shell."""
-    _written: asyncio.Event = field(default_factory=asyncio.Event)
-    _tidying: asyncio.Task[None] | None = None
+    _turns: deque[int] = field(default_factory=deque)
+    """The agent's numbers of those who are to bring what comes next, in their order."""
+    _last: int = -1
+    _beginning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _stir: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, data: bytes) -> None:
         """Write a message of whole lines.
 
         :raises TerminalEnded: it cannot be written.
         """
-        script = WRITE.format(folder=self.folder, end=END, data=data.decode("ascii"))
-        pid = await _call(lambda: self.writer.start(script))
-        self._written.set()
-        self._tidying = asyncio.create_task(self._tidy(pid, self._tidying))
+        await self._begin_turn(WRITE.format(end=END, data=data.decode("ascii")))
+        self._stir.set()
 
-    async def _tidy(self, pid: int, last: asyncio.Task[None] | None) -> None:
-        """Have the agent forget a program, after the one before it: it keeps each until somebody asks how it ended."""
-        if last is not None:
-            await last
-        with suppress(TerminalEnded):
-            await _await_end(self.writer, pid)
+    async def _begin_turn(self, script: str = "") -> None:
+        async with self._beginning:
+            if self._turns and not script:
+                return  # somebody's message has begun one meanwhile
+            turn = (self._last + 1) % TURNS
+            reading = READ.format(turn=turn, next=(turn + 1) % TURNS)
+            script = f"{TURN.format(folder=self.folder)}{script}{reading}"
+            self._turns.append(await _call(lambda: self.agent.start(script)))
+            self._last = turn
 
     async def read(self) -> bytes:
         """Return what comes next; nothing at the end.
 
         :raises TerminalEnded: the guest cannot be asked any more.
         """
-        pid = await _call(lambda: self.reader.start(READ.format(piece=PIECE, folder=self.folder)))
+        if not self._turns:
+            await asyncio.sleep(LULL)
+            await self._begin_turn()
+        pid = self._turns[0]
         while True:
             with suppress(TimeoutError):
-                ended = await asyncio.wait_for(_await_end(self.reader, pid, self._written), LOOK)
+                ended = await asyncio.wait_for(_await_end(self.agent, pid, self._stir), LOOK)
+                self._turns.popleft()
                 return ended.output.encode("ascii", "replace")
             if not await self._is_there():
                 return b""
 
     async def _is_there(self) -> bool:
         """Tell whether the far end's keeper lives: one that was killed could not let go who waits for it."""
-        pid = await _call(lambda: self.writer.start(LOOK_FOR.format(pid=self.pid)))
-        return (await _await_end(self.writer, pid)).code == 0
+        pid = await _call(lambda: self.agent.start(LOOK_FOR.format(pid=self.pid)))
+        return (await _await_end(self.agent, pid)).code == 0
 
     async def keep_alive(self) -> None:
         """There is nothing that would break by silence."""
 
     async def close(self) -> None:
-        """Stop what is still on its way."""
-        if self._tidying is not None:
-            self._tidying.cancel()
-            await asyncio.gather(self._tidying, return_exceptions=True)
+        """Ask for the turns that are left, which the agent would remember for ever."""
+        with suppress(TerminalEnded, TimeoutError):
+            for pid in self._turns:
+                await asyncio.wait_for(_await_end(self.agent, pid), LAST_PATIENCE)
 
 
 @asynccontextmanager
-async def open_agent_session(reader: Agent, writer: Agent) -> AsyncIterator[Session]:
+async def open_agent_session(agent: Agent) -> AsyncIterator[Session]:
     """Put the far end into a virtual machine, and speak with it while the block runs.
 
     :raises ConsoleFailed: no agent answers there, or it cannot be started.
     """
-    terminal = await _start_far_end(reader, writer)
-    session = Session(terminal, message=MESSAGE)
+    terminal = await _start_far_end(agent)
+    session = Session(terminal, LIMITS)
     try:
         await asyncio.wait_for(session.await_far_end(), PATIENCE)
         async with session.running():
@@ -127,29 +153,30 @@ async def open_agent_session(reader: Agent, writer: Agent) -> AsyncIterator[Sess
         await terminal.close()
 
 
-async def _start_far_end(reader: Agent, writer: Agent) -> AgentTerminal:
-    pid = await _enter(lambda: writer.start(START.format(end=END, far_end=render_far_end())))
-    ended = await asyncio.wait_for(_await_end(writer, pid), PATIENCE)
+async def _start_far_end(agent: Agent) -> AgentTerminal:
+    pid = await _enter(lambda: agent.start(START.format(end=END, far_end=render_far_end(LIMITS))))
+    ended = await asyncio.wait_for(_await_end(agent, pid), PATIENCE)
     number, _, folder = ended.output.strip().partition(" ")
     if ended.code or not number.isdigit() or not folder:
         said = ended.complaints.strip() or f"exit code {ended.code}"
         raise ConsoleFailed(
             f"nothing can be started in the guest: {said}", hint="it needs sh, mktemp, mkfifo and setsid"
         )
-    return AgentTerminal(reader, writer, int(number), shlex.quote(folder))
+    return AgentTerminal(agent, int(number), shlex.quote(folder))
 
 
 async def _await_end(agent: Agent, pid: int, stir: asyncio.Event | None = None) -> Ended:
     """Wait until a program has ended; look more often again after something has happened."""
     pause, stirred = FIRST_PAUSE, stir or asyncio.Event()
-    while (ended := await _call(lambda: agent.find_end(pid))) is None:
+    while True:
         stirred.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(stirred.wait(), pause)
             pause = FIRST_PAUSE
             continue
-        pause = min(pause * 2, LONGEST_PAUSE)
-    return ended
+        if (ended := await _call(lambda: agent.find_end(pid))) is not None:
+            return ended
+        pause = min(pause * SLOWER, LONGEST_PAUSE)
 
 
 async def _call(call: Callable[[], Answer]) -> Answer:

@@ -20,7 +20,7 @@ from goldsmith.base.errors import ConsoleFailed, GoldsmithError
 from goldsmith.base.private import open_private_directory
 from goldsmith.pve.attach import ENVIRONMENT
 from goldsmith.pve.console import wire
-from goldsmith.pve.console.session import GRACE, PIECE, Program, Session, TerminalEnded
+from goldsmith.pve.console.session import GRACE, Program, Session, TerminalEnded
 
 PREFIX = "goldsmith-console-"
 SOCKET = "s"
@@ -156,10 +156,15 @@ async def _feed(session: Session, program: Program, reader: asyncio.StreamReader
 
 
 async def _type(session: Session, program: Program, inputs: asyncio.Queue[bytes | None]) -> None:
+    most, held = session.limits.given, b""
     with suppress(ConsoleFailed):
         while (data := await inputs.get()) is not None:
-            for start in range(0, len(data), PIECE):
-                await session.give_input(program, data[start : start + PIECE])
+            held += data
+            while held and (len(held) >= most or inputs.empty()):
+                await session.give_input(program, held[:most])
+                held = held[most:]
+        if held:
+            await session.give_input(program, held)
         await session.end_input(program)
     while True:  # nothing may come any more; whoever sends it anyway must not wait for ever
         await inputs.get()

@@ -3,7 +3,7 @@
 A terminal is a narrow place. Of Proxmox's chain (pveproxy, termproxy, dtach, lxc-attach) dtach stops reading what
 comes back while it cannot write, which it can as long as a terminal has room: 4096 bytes, and 8192 before it (Linux,
 n_tty and pty). And termproxy, which reads 4096 bytes at a time, loses its place where a message begins at the end of
-them. So one message of about `MESSAGE` bytes is under way at a time, which the far end acknowledges. Output comes in
+them. So one message of `Limits.message` bytes is under way at a time, which the far end acknowledges. Output comes in
 pieces that are asked for: neither side keeps what nobody takes. Lines tell their length: what somebody else types is
 noticed.
 """
@@ -23,15 +23,9 @@ from typing import Any, Protocol
 
 from goldsmith.base.errors import ConsoleFailed
 
-MESSAGE = 8000
-"""Bytes of one message to a terminal."""
 ACKNOWLEDGE = b"1 k\n"
 HEAD = 100
 """Bytes of a message that are not data, at most."""
-PIECE = 32 << 10
-"""Bytes of output at a time, and of input."""
-CREDITS = 2
-"""Pieces of output that may come before the first was taken."""
 WATCH = 20
 """Seconds after which the far end, which hears nothing, ends what runs; it looks twice."""
 PULSE = 5.0
@@ -48,14 +42,28 @@ SCRIPT = Path(__file__).with_name("far_end.sh")
 LOST = "the connection to the guest has ended"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How much at a time goes each way; by default what a terminal bears."""
+
+    message: int = 8000
+    """Bytes of one message to the far end."""
+    given: int = 32 << 10
+    """Bytes of input that a program is given."""
+    taken: int = 32 << 10
+    """Bytes of a piece of its output."""
+    credits: int = 2
+    """Pieces of output that may come before the first was taken."""
+
+
 class TerminalEnded(ConsoleFailed):
     """Nothing comes any more."""
 
 
-def render_far_end() -> str:
+def render_far_end(limits: Limits) -> str:
     """Return the far end, its numbers filled in and without comments, for they would be typed, too."""
     text = SCRIPT.read_text(encoding="ascii")
-    numbers = {"@PIECE@": str(PIECE), "@CREDITS@": " ".join(["1"] * CREDITS), "@WATCH@": str(WATCH)}
+    numbers = {"@PIECE@": str(limits.taken), "@CREDITS@": " ".join(["1"] * limits.credits), "@WATCH@": str(WATCH)}
     for name, value in numbers.items():
         text = text.replace(name, value)
     lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
@@ -109,15 +117,12 @@ class Line(Protocol):
 
 
 class Session:
-    """The far end on a terminal, and its programs. All of it belongs to one event loop.
+    """The far end on a terminal, and its programs. All of it belongs to one event loop."""
 
-    :param message: bytes of one message that the terminal bears.
-    """
-
-    def __init__(self, terminal: Line, *, message: int = MESSAGE) -> None:
+    def __init__(self, terminal: Line, limits: Limits = Limits()) -> None:
         self._terminal = terminal
-        self._most = message
-        self._width = message - HEAD
+        self.limits = limits
+        self._width = limits.message - HEAD
         """Characters of data in a line."""
         self._buffer = bytearray()
         self._waiting: list[bytes] = []
@@ -136,17 +141,15 @@ class Session:
         """
         self._last += 1
         program = self._programs[self._last] = Program(self._last)
-        await self._collect(program, script.encode())
-        await self._say(f"n {program.number}")
+        await self._give(program, script.encode(), "n")
         return program
 
     async def give_input(self, program: Program, data: bytes) -> None:
-        """Give a program at most `PIECE` bytes, and wait until it has taken them. One that reads no more loses them."""
+        """Give a program at most `limits.given` bytes, and wait until it has taken them, or reads no more."""
         await program.begun.wait()
         if program.reads and program.code is None:
             program.taken.clear()
-            await self._collect(program, data)
-            await self._say(f"i {program.number}")
+            await self._give(program, data, "i")
             await program.taken.wait()
             self._check()
 
@@ -203,17 +206,26 @@ class Session:
         if self.fault is not None:
             raise ConsoleFailed(self.fault.message, hint=self.fault.hint)
 
-    async def _collect(self, program: Program, data: bytes) -> None:
+    async def _give(self, program: Program, data: bytes, kind: str) -> None:
+        """Have the far end collect data for a program, and do with it what `kind` says in the last message."""
         encoded = base64.b64encode(data).decode()
-        for start in range(0, len(encoded), self._width):
+        lines = [_render_line(f"{kind} {program.number}")]
+        for start in reversed(range(0, len(encoded), self._width)):
             piece = encoded[start : start + self._width]
-            await self._say(f"a {program.number} {len(piece)}", piece)
+            lines.insert(0, _render_line(f"a {program.number} {len(piece)}", piece))
+        for line in [*lines[:-2], b"".join(lines[-2:])]:
+            await self._put(line)
 
-    async def _say(self, text: str, data: str = "") -> None:
-        """Have a line sent, and data right after it, as soon as the message that it goes into has room for both."""
-        line = f"{len(text)} {text}\n{data}".encode()
+    async def _say(self, text: str) -> None:
+        """Have a line sent."""
+        await self._put(_render_line(text))
+
+    async def _put(self, line: bytes) -> None:
+        """Have lines sent as soon as the message that they go into has room for all of them."""
         async with self._change:
-            await self._change.wait_for(lambda: self.fault or sum(map(len, self._waiting)) + len(line) <= self._most)
+            await self._change.wait_for(
+                lambda: self.fault or sum(map(len, self._waiting)) + len(line) <= self.limits.message
+            )
             self._check()
             self._waiting.append(line)
             self._change.notify_all()
@@ -290,7 +302,7 @@ class Session:
         """
         mark = f"goldsmith-{secrets.token_hex(8)}"
         await self._find_shell(mark)
-        encoded = base64.b64encode(render_far_end().encode()).decode()
+        encoded = base64.b64encode(render_far_end(self.limits).encode()).decode()
         for start in range(0, len(encoded), self._width):
             await self._terminal.write(encoded[start : start + self._width].encode() + b"\n")
             await self._expect("+")
@@ -328,6 +340,11 @@ class Session:
             line = await self._read_line()
             if line == wanted or (part and line.endswith(wanted)):
                 return
+
+
+def _render_line(text: str, data: str = "") -> bytes:
+    """Return a line to the far end, and data right after it."""
+    return f"{len(text)} {text}\n{data}".encode()
 
 
 def _garbled(why: str) -> ConsoleFailed:

@@ -88,7 +88,7 @@ def open_agent(pve: Pve, node: str, vmid: int, machine: str) -> Iterator[Console
     from goldsmith.pve.console.agent import open_agent_session
     from goldsmith.pve.console.owner import open_owner
 
-    with closing(pve.fork()) as one, closing(pve.fork()) as other:
-        reader, writer = (own.node(node).get_agent(vmid) for own in (one, other))
-        with open_owner(lambda: open_agent_session(reader, writer)) as socket:
+    with closing(pve.fork()) as own:
+        agent = own.node(node).get_agent(vmid)
+        with open_owner(lambda: open_agent_session(agent)) as socket:
             yield ConsoleShell(machine, socket, "guest agent")

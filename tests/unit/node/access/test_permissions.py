@@ -7,9 +7,10 @@ import time
 import pytest
 
 from goldsmith.node.access.permissions import AclCaller
-from goldsmith.node.access.roles import PRIVILEGES, ROLES
+from goldsmith.node.access.roles import ROLES, get_privileges, get_roles
 from goldsmith.node.access.store import Access, AclEntry, Pool, Token, User
 from goldsmith.node.faults import PermissionFault
+from goldsmith.node.version import VERSION
 
 AUDIT, POWER = "VM.Audit", "VM.PowerMgmt"
 
@@ -89,7 +90,7 @@ def test_a_separated_token_has_what_both_have() -> None:
 def test_root_may_do_anything_and_its_token_is_still_not_root() -> None:
     access = make()
     root, token = AclCaller("root@pam", access), AclCaller("root@pam!ci", access)
-    assert set(root.privileges("/vms/100")) == set(token.privileges("/")) == PRIVILEGES
+    assert set(root.privileges("/vms/100")) == set(token.privileges("/")) == get_privileges(VERSION)
     assert (root.is_root, token.is_root, token.user) == (True, False, "root@pam")
 
 
@@ -122,3 +123,13 @@ def test_what_the_great_roles_lack() -> None:
     assert {"Permissions.Modify", "Realm.Allocate", "Sys.Modify", "Sys.PowerMgmt"}.isdisjoint(ROLES["PVEAdmin"])
     assert all(name.endswith("Audit") for name in ROLES["PVEAuditor"])
     assert ROLES["PVEDatastoreUser"] == {"Datastore.AllocateSpace", "Datastore.Audit"}
+
+
+def test_rights_on_the_guest_agent_are_those_of_the_version() -> None:
+    assert "VM.Monitor" in get_roles("8.4.21")["PVEVMAdmin"]
+    assert not any(name.startswith("VM.GuestAgent") for name in get_roles("8.4.21")["Administrator"])
+    assert "VM.Monitor" not in get_roles("9.1.2")["Administrator"]
+    assert "VM.GuestAgent.Unrestricted" in get_roles("9.1.2")["PVEVMAdmin"]
+    assert {"VM.GuestAgent.FileRead", "VM.GuestAgent.Audit"} <= get_roles("9.1.2")["PVEVMUser"]
+    assert "VM.GuestAgent.Audit" in get_roles("9.1.2")["PVEAuditor"]
+    assert get_roles("9.1.2").keys() == get_roles("8.4.21").keys()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goldsmith.node import guestconf
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
 from goldsmith.node.lxc import config as configs
@@ -107,7 +108,7 @@ def test_a_vmid_is_claimed_once(node: Node) -> None:
 
 
 def test_a_mark_is_held_for_a_block_and_gone_after_a_failure(node: Node) -> None:
-    with configs.lock_guest(node, 100):
+    with guestconf.lock_guest(node, 100):
         configs.save_config(node, 100, GuestConfig(Options({"arch": "amd64"})))
 
     def fail() -> None:
@@ -122,8 +123,8 @@ def test_a_mark_is_held_for_a_block_and_gone_after_a_failure(node: Node) -> None
 
 def test_a_file_lock_of_another_times_out_in_proxmox_words(node: Node) -> None:
     with (
-        configs.lock_guest(node, 100),
+        guestconf.lock_guest(node, 100),
         pytest.raises(ApiFault, match=r"can't lock file .* - got timeout"),
-        configs.lock_guest(node, 100, timeout=0.05),
+        guestconf.lock_guest(node, 100, timeout=0.05),
     ):
         pass

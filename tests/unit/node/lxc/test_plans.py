@@ -3,13 +3,14 @@
 import pytest
 
 from goldsmith.node.faults import ApiFault, ParameterFault
+from goldsmith.node.guestconf import list_pending
 from goldsmith.node.lxc.archive import pack_command
 from goldsmith.node.lxc.assemble import Assembly
 from goldsmith.node.lxc.backup import compressor, find_template_fault, render_bytes, render_excludes, render_notes
 from goldsmith.node.lxc.config import GuestConfig, Options, parse_config
 from goldsmith.node.lxc.create import CreateRequest, plan_disks
 from goldsmith.node.lxc.idmap import IdMap
-from goldsmith.node.lxc.options import check_lists, list_pending, render_params, split_disks, stage_changes
+from goldsmith.node.lxc.options import check_lists, render_params, split_disks, stage_changes
 from goldsmith.node.lxc.restore import merge_options, plan_restore
 
 BACKED_UP = parse_config("""\

@@ -5,16 +5,8 @@ import re
 import pytest
 
 from goldsmith.node.faults import ApiFault, ParameterFault
-from goldsmith.node.lxc.properties import (
-    MountPoint,
-    Net,
-    get_owner,
-    make_mac,
-    parse_properties,
-    parse_size,
-    parse_volume,
-    render_size,
-)
+from goldsmith.node.lxc.properties import MountPoint, Net
+from goldsmith.node.properties import get_owner, make_mac, parse_properties, parse_size, parse_volume, render_size
 
 
 @pytest.mark.parametrize(

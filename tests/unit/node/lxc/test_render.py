@@ -12,7 +12,7 @@ from goldsmith.node.lxc.cgroups import Hierarchy, parse_processors, pick_process
 from goldsmith.node.lxc.config import Options
 from goldsmith.node.lxc.idmap import IdMap, ensure_subordinate_ids
 from goldsmith.node.lxc.lxcconf import Host, render_lxc_config, render_seccomp
-from goldsmith.node.lxc.runtime import Runtime, veth_name
+from goldsmith.node.lxc.runtime import Runtime, device_name
 from goldsmith.node.settings import NodeSettings
 
 NET = "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,type=veth"
@@ -104,9 +104,9 @@ def test_lifting_a_limit_is_said_out_loud() -> None:
 
 def test_names_of_nodes_side_by_side_differ(tmp_path: Path) -> None:
     other = NodeSettings(state=tmp_path, host_bridge="gsmbr1")
-    assert veth_name(NodeSettings(), 100, 0) == "veth100i0"
-    name = veth_name(other, 999999999, 9)
-    assert name != veth_name(NodeSettings(), 999999999, 9)
+    assert device_name(NodeSettings(), "veth", 100, 0) == "veth100i0"
+    name = device_name(other, "veth", 999999999, 9)
+    assert name != device_name(NodeSettings(), "veth", 999999999, 9)
     assert len(name) <= 15
 
 

@@ -58,7 +58,7 @@ def test_there_are_no_snapshots_and_no_linked_clones(plain: DirectoryStorage) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["4", "130/other.raw", "130/vm-130-disk-0.qcow2", "130/../vm-130-disk-0.raw", "x/vm-1-disk-0.raw", "vztmpl/.."],
+    ["4", "130/other.raw", "130/vm-130-disk-0.vmdk", "130/../vm-130-disk-0.raw", "x/vm-1-disk-0.raw", "vztmpl/.."],
 )
 def test_names_that_are_no_volumes(plain: DirectoryStorage, name: str) -> None:
     with pytest.raises(ApiFault, match="unable to parse directory volume name"):

@@ -33,8 +33,7 @@ LARGE = 5 << 20
 
 @contextmanager
 def open_shell(agent: RealAgent) -> Iterator[ConsoleShell]:
-    both = cast("Agent", agent)
-    with open_owner(lambda: open_agent_session(both, both)) as socket:
+    with open_owner(lambda: open_agent_session(cast("Agent", agent))) as socket:
         yield ConsoleShell("the machine", socket, "guest agent")
 
 

@@ -19,10 +19,11 @@ import pytest
 from goldsmith.base.errors import ConsoleFailed
 from goldsmith.pve.console import session as module
 from goldsmith.pve.console.owner import render_script
-from goldsmith.pve.console.session import Program, Session, render_far_end, render_loader
+from goldsmith.pve.console.session import Limits, Program, Session, render_far_end, render_loader
 
 SHELLS = {"bash": ["bash", "--norc", "-i"], "dash": ["dash", "-i"], "busybox": ["busybox", "ash", "-i"]}
 ALL = bytes(range(256)) * 300
+LIMITS = Limits()
 
 
 class PtyTerminal:
@@ -79,8 +80,8 @@ async def finish(session: Session, program: Program, given: bytes = b"") -> tupl
     """Give a program its input, and return its code and what it says."""
 
     async def feed() -> None:
-        for start in range(0, len(given), module.PIECE):
-            await session.give_input(program, given[start : start + module.PIECE])
+        for start in range(0, len(given), LIMITS.given):
+            await session.give_input(program, given[start : start + LIMITS.given])
         await session.end_input(program)
 
     feeding, said = asyncio.create_task(feed()), {b"o": b"", b"e": b""}
@@ -109,7 +110,7 @@ def test_every_byte_comes_back_under_each_shell(shell: str) -> None:
             script = render_script(["sh", "-c", "cat >&2; printf 'out%s' \"$1\"; exit 7", "sh", "\n'x\" $y"])
             program = await session.start_program(script)
             assert await finish(session, program, ALL) == (7, b"out\n'x\" $y", ALL)
-            assert terminal.most <= module.MESSAGE + len(module.ACKNOWLEDGE)
+            assert terminal.most <= LIMITS.message + len(module.ACKNOWLEDGE)
 
     run(work)
 
@@ -122,8 +123,8 @@ def test_no_more_output_comes_than_was_asked_for() -> None:
             assert await finish(session, other) == (0, b"on time\n", b"")
             await asyncio.sleep(0.3)
             pieces = [data for kind, data in list(program.events._queue) if kind == b"o"]  # type: ignore[attr-defined]
-            assert len(pieces) == module.CREDITS
-            assert sum(map(len, pieces)) <= module.CREDITS * module.PIECE
+            assert len(pieces) == LIMITS.credits
+            assert sum(map(len, pieces)) <= LIMITS.credits * LIMITS.taken
             code, said, _ = await finish(session, program)
             assert (code, len(said)) == (0, 1000000)
 
@@ -238,7 +239,7 @@ def test_a_narrow_window_changes_nothing() -> None:
 
 
 def test_the_far_end_is_a_script_without_comments_or_gaps() -> None:
-    text = render_far_end()
+    text = render_far_end(LIMITS)
     assert "@" not in text
     assert not [line for line in text.splitlines() if line.startswith("#") or line != line.strip()]
     assert subprocess.run(["sh", "-n"], input=text.encode(), check=False).returncode == 0

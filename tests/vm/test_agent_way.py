@@ -1,0 +1,114 @@
+"""Programs, files and playbooks go into a virtual machine by its guest agent alone, with nothing but a token."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from goldsmith.base.errors import ShellFailed
+from goldsmith.cli.site import STATE_VARIABLE
+from goldsmith.pve.client import Pve, open_pve
+from goldsmith.pve.console.shell import ConsoleShell, open_agent
+from tests.contract.embedded import connect
+from tests.lxc.desks import ALL_BYTES, make_desk
+from tests.vm.machines import VmNode
+
+pytestmark = pytest.mark.root
+GOLDSMITH = Path(sys.executable).with_name("goldsmith")
+LARGE = 1 << 20
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.template: {src: page.j2, dest: /root/page}
+    - ansible.builtin.copy: {src: bytes, dest: /root/copied, mode: "0640"}
+    - ansible.builtin.fetch: {src: /root/copied, dest: "{{ playbook_dir }}/fetched", flat: true}
+    - ansible.builtin.command: id -un
+      become: true
+      become_user: daemon
+      register: who
+    - ansible.builtin.assert: {that: "who.stdout == 'daemon'"}
+"""
+"""Of each way that Ansible goes one task: the emulated machine needs seconds for each."""
+
+
+@pytest.fixture(scope="module")
+def pve(vm_node: VmNode) -> Iterator[Pve]:
+    with open_pve(connect(vm_node.access)) as pve:
+        yield pve
+
+
+@pytest.fixture(scope="module")
+def shell(pve: Pve, vm: int) -> Iterator[ConsoleShell]:
+    with open_agent(pve, "pve", vm, "the machine") as shell:
+        yield shell
+
+
+def test_every_byte_comes_back_in_its_own_stream_with_the_code(shell: ConsoleShell) -> None:
+    words = [str(word) for word in shell.get_way().wrap(["sh", "-c", "tee /dev/stderr; exit 77"])]
+    done = subprocess.run(words, input=ALL_BYTES * 5, capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (77, ALL_BYTES * 5, ALL_BYTES * 5)
+    said = shell.run(["sh", "-c", "id -u; echo $HOME $LANG; hostname; umask"]).stdout
+    assert said.split() == ["0", "/root", "C.UTF-8", "debian-vm", "0022"]
+
+
+def test_a_file_goes_there_and_back_whole(shell: ConsoleShell, capsys: pytest.CaptureFixture[str]) -> None:
+    data = os.urandom(LARGE)
+    begun = time.monotonic()
+    assert shell.put(io.BytesIO(data), "/root/large", mode=0o600) == LARGE
+    there = time.monotonic() - begun
+    assert shell.run(["sha256sum", "/root/large"], timeout=60).stdout.split()[0] == hashlib.sha256(data).hexdigest()
+    begun = time.monotonic()
+    with shell.open_read("/root/large") as file:
+        assert file.read() == data
+    back = time.monotonic() - begun
+    with capsys.disabled():
+        mib = LARGE / (1 << 20)
+        print(f"\nguest agent of an emulated machine: {mib / there:.2f} MiB/s there, {mib / back:.2f} MiB/s back")
+
+
+def test_a_playbook_runs_over_it(shell: ConsoleShell, tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, shell)
+    outcome = desk.run(PLAY)
+    assert (outcome.failed, outcome.ok) == (0, 5)
+    assert (desk.project / "fetched").read_bytes() == ALL_BYTES * 10
+    assert shell.run(["cat", "/root/page"]).stdout == "page of ünd\n"
+
+
+def test_a_command_is_run_in_it_from_the_command_line(vm_node: VmNode, vm: int, tmp_path: Path) -> None:
+    environment = {**os.environ, STATE_VARIABLE: str(vm_node.settings.state), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [GOLDSMITH, "enter", str(vm), "sh", "-c", "cat; hostname >&2; exit 9"], cwd=tmp_path, env=environment,
+        input=ALL_BYTES, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (9, ALL_BYTES), done.stderr
+    assert b"debian-vm\n" in done.stderr
+
+
+def test_nothing_of_it_stays_in_the_guest(pve: Pve, vm: int, shell: ConsoleShell) -> None:
+    with open_agent(pve, "pve", vm, "the machine") as other:
+        assert other.run(["true"]).stdout == ""
+        assert len(shell.run(["sh", "-c", "ls -d /run/goldsmith.*"]).stdout.split()) == 4
+    deadline = time.monotonic() + 10
+    while len(shell.run(["sh", "-c", "ls -d /run/goldsmith.*"]).stdout.split()) > 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_machine_that_does_not_run_or_has_no_agent_says_so(pve: Pve, vm_node: VmNode) -> None:
+    vm_node.do(vm_node.qemu.post(vmid=791, name="bare", memory=128))
+    try:
+        with open_agent(pve, "pve", 791, "bare") as shell, pytest.raises(ShellFailed) as caught:
+            shell.run(["true"], timeout=30)
+        assert "bare cannot be entered through its guest agent: no guest agent answers" in caught.value.message
+        assert "No QEMU guest agent configured" in caught.value.message
+    finally:
+        vm_node.do(vm_node.qemu(791).delete())
