@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from goldsmith.base.errors import ShellFailed
+from goldsmith.base.secrets import Secret
 from goldsmith.cli.site import STATE_VARIABLE
 from goldsmith.pve.client import Pve, open_pve
+from goldsmith.pve.connection import Connection
 from goldsmith.pve.console.shell import ConsoleShell, open_agent
 from tests.contract.embedded import connect
 from tests.lxc.desks import ALL_BYTES, make_desk
@@ -40,9 +43,20 @@ PLAY = """
 """Of each way that Ansible goes one task: the emulated machine needs seconds for each."""
 
 
+def make_token(vm_node: VmNode, user: str, privilege: str) -> Connection:
+    """Return how one gets in who has a single privilege on every guest, and nothing else."""
+    access = vm_node.api.access
+    access.users.post(userid=user)
+    access.roles.post(roleid=privilege.replace(".", "-"), privs=privilege)
+    access.acl.put(path="/vms", users=user, roles=privilege.replace(".", "-"))
+    secret = access.users(user).token("way").post(privsep=0)["value"]
+    return replace(connect(vm_node.access), token_id=f"{user}!way", token_secret=Secret(secret))
+
+
 @pytest.fixture(scope="module")
 def pve(vm_node: VmNode) -> Iterator[Pve]:
-    with open_pve(connect(vm_node.access)) as pve:
+    """With a token that may do what docs/proxmox.md says that it takes."""
+    with open_pve(make_token(vm_node, "enter@pve", "VM.Monitor")) as pve:
         yield pve
 
 
@@ -112,3 +126,15 @@ def test_a_machine_that_does_not_run_or_has_no_agent_says_so(pve: Pve, vm_node: 
         assert "No QEMU guest agent configured" in caught.value.message
     finally:
         vm_node.do(vm_node.qemu(791).delete())
+
+
+def test_a_token_that_may_not_use_the_agent_says_what_it_lacks(vm_node: VmNode, vm: int) -> None:
+    with (
+        open_pve(make_token(vm_node, "look@pve", "VM.Audit")) as pve,
+        open_agent(pve, "pve", vm, "the machine") as shell,
+        pytest.raises(ShellFailed) as caught,
+    ):
+        shell.run(["true"], timeout=30)
+    assert f"through its guest agent: it may not be used: Permission check failed (/vms/{vm}, VM.Monitor)" in str(
+        caught.value
+    )

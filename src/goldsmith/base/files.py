@@ -76,7 +76,17 @@ def open_lock(path: Path, *, timeout: float = 0.0, shared: bool = False, what: s
             time.sleep(0.02)
         yield
     finally:
-        os.close(fd)
+        unlock(fd)
+
+
+def unlock(fd: int) -> None:
+    """Give up the lock on an open file, and close it.
+
+    Closing would do only when nobody else has the file open: a program that another thread is just starting has it
+    until it is that program (flock(2), execve(2)).
+    """
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def has_lock_holder(path: Path) -> bool:
@@ -86,7 +96,7 @@ def has_lock_holder(path: Path) -> bool:
         try:
             return not _try_flock(fd, shared=False)
         finally:
-            os.close(fd)
+            unlock(fd)
     return False
 
 

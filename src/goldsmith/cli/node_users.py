@@ -22,7 +22,7 @@ from goldsmith import __version__
 from goldsmith.base.digest import digest_bytes
 from goldsmith.base.errors import GoldsmithError, Interrupted, LockTaken, NodeServiceError
 from goldsmith.base.events import Events, Notice
-from goldsmith.base.files import write_atomic
+from goldsmith.base.files import unlock, write_atomic
 from goldsmith.node import daemon
 from goldsmith.node.client import ClientAccess, NodeAddress, find_access, find_node
 from goldsmith.node.settings import NodeSettings
@@ -69,7 +69,7 @@ def open_node(settings: NodeSettings, state: Path, events: Events) -> Iterator[C
     with ExitStack() as stack:
         stack.callback(_leave, settings, mark, events)  # before the start: an interrupt must not leave half a node
         access, fd = _enter(settings, mark, events)
-        stack.callback(os.close, fd)
+        stack.callback(unlock, fd)
         yield access
 
 
@@ -81,7 +81,7 @@ def _enter(settings: NodeSettings, mark: NodeMark, events: Events) -> tuple[Clie
         if fd is not None:
             if _is_running(settings, access):
                 return access, fd
-            os.close(fd)
+            unlock(fd)
     raise NodeServiceError(
         f"the embedded node on {settings.state} is being started and stopped by somebody else all the time",
         hint="`goldsmith node start` keeps it running",
@@ -144,7 +144,7 @@ def _stop_if_last(settings: NodeSettings, mark: NodeMark) -> None:
         if mark.is_of(find_node(settings.state)):
             daemon.stop(settings)  # the mark stays: it means nothing now, and may be that of the next node already
     finally:
-        os.close(fd)
+        unlock(fd)
 
 
 def keep_node(settings: NodeSettings, state: Path) -> ClientAccess:
@@ -188,7 +188,7 @@ def _hold_off_builds(settings: NodeSettings, *, force: bool) -> Iterator[None]:
         yield
     finally:
         if fd is not None:
-            os.close(fd)
+            unlock(fd)
 
 
 def _lock(settings: NodeSettings, kind: int, timeout: float = 0.0) -> int | None:
@@ -209,7 +209,7 @@ def _lock(settings: NodeSettings, kind: int, timeout: float = 0.0) -> int | None
         time.sleep(0.02)
     if _is_current(fd, path):
         return fd
-    os.close(fd)
+    unlock(fd)
     return None
 
 

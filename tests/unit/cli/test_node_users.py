@@ -47,6 +47,21 @@ def test_a_build_starts_the_node_and_stops_it_again(settings: NodeSettings, stat
     assert [event.message for event in heard if isinstance(event, Notice)] == ["starting the embedded node"]
 
 
+def test_a_program_that_is_just_being_started_does_not_keep_the_node(settings: NodeSettings, state: Path) -> None:
+    """Until it has become another one, it has open what we have open."""
+    with open_node(settings, state, quiet()) as access:
+        held = [
+            int(link.name) for link in Path("/proc/self/fd").iterdir()
+            if link.is_symlink() and os.path.realpath(link) == str(access.address.ca_file)
+        ]  # fmt: skip
+        assert len(held) == 1
+        copy = os.dup(held[0])
+    try:
+        assert find_node(settings.state) is None
+    finally:
+        os.close(copy)
+
+
 def test_the_last_of_two_builds_stops_it(settings: NodeSettings, state: Path) -> None:
     with open_node(settings, state, quiet()) as first:
         other = open_node(settings, state, quiet())

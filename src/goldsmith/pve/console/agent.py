@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from goldsmith.base.errors import ApiFailed, ConsoleFailed, PveError
+from goldsmith.base.errors import ApiFailed, ConsoleFailed, PermissionMissing, PveError
 from goldsmith.pve.agent import MOST_INPUT, Agent, Ended, is_silent
 from goldsmith.pve.console.session import Limits, Session, TerminalEnded, render_far_end
 
@@ -34,6 +34,7 @@ LONGEST_PAUSE = 0.3
 """Seconds between two looks at a program of ours; the longer it takes, the longer."""
 PATIENCE = 20.0
 """Seconds in which the far end is there."""
+SAYS_NOTHING = f"what was started in the guest says nothing for {PATIENCE:g} s"
 LULL = 0.02
 """Seconds in which a message may come, whose turn saves one that only brings something."""
 LAST_PATIENCE = 2.0
@@ -66,7 +67,13 @@ echo {next} >turn
 TURN = "exec 2>/dev/null; cd {folder} || exit\n"
 TURNS = 10
 """Numbers of turns: of one digit, so that two who read the pipe at once each have a whole one in the end."""
-LOOK_FOR = "kill -0 {pid}\n"
+LOOK_FOR = """
+kill -0 {pid} && exit
+cd {folder} && exec 3<>in 4<>out 5<>turn && rm -rf {folder}
+sleep 1
+exit 1
+"""
+"""A keeper that was killed lets nobody go: who waits at a pipe is let in, and finds its end."""
 Answer = TypeVar("Answer")
 
 
@@ -112,18 +119,17 @@ class AgentTerminal:
             await asyncio.sleep(LULL)
             await self._begin_turn()
         pid = self._turns[0]
-        while True:
-            with suppress(TimeoutError):
-                ended = await asyncio.wait_for(_await_end(self.agent, pid, self._stir), LOOK)
-                self._turns.popleft()
-                return ended.output.encode("ascii", "replace")
+        while (ended := await _find_end(self.agent, pid, LOOK, self._stir)) is None:
             if not await self._is_there():
                 return b""
+        self._turns.popleft()
+        return ended.output.encode("ascii", "replace")
 
     async def _is_there(self) -> bool:
-        """Tell whether the far end's keeper lives: one that was killed could not let go who waits for it."""
-        pid = await _call(lambda: self.agent.start(LOOK_FOR.format(pid=self.pid)))
-        return (await _await_end(self.agent, pid)).code == 0
+        """Tell whether the far end's keeper lives; do what one that was killed could not do."""
+        pid = await _call(lambda: self.agent.start(LOOK_FOR.format(pid=self.pid, folder=self.folder)))
+        ended = await _find_end(self.agent, pid, PATIENCE)
+        return ended is not None and ended.code == 0
 
     async def keep_alive(self) -> None:
         """There is nothing that would break by silence."""
@@ -131,8 +137,9 @@ class AgentTerminal:
     async def close(self) -> None:
         """Ask for the turns that are left, which the agent would remember for ever."""
         with suppress(TerminalEnded, TimeoutError):
-            for pid in self._turns:
-                await asyncio.wait_for(_await_end(self.agent, pid), LAST_PATIENCE)
+            async with asyncio.timeout(LAST_PATIENCE):
+                for pid in self._turns:
+                    await _find_end(self.agent, pid, LAST_PATIENCE)
 
 
 @asynccontextmanager
@@ -148,14 +155,16 @@ async def open_agent_session(agent: Agent) -> AsyncIterator[Session]:
         async with session.running():
             yield session
     except TimeoutError as error:
-        raise ConsoleFailed(f"what was started in the guest says nothing for {PATIENCE:g} s") from error
+        raise ConsoleFailed(SAYS_NOTHING) from error
     finally:
         await terminal.close()
 
 
 async def _start_far_end(agent: Agent) -> AgentTerminal:
     pid = await _enter(lambda: agent.start(START.format(end=END, far_end=render_far_end(LIMITS))))
-    ended = await asyncio.wait_for(_await_end(agent, pid), PATIENCE)
+    ended = await _find_end(agent, pid, PATIENCE)
+    if ended is None:
+        raise ConsoleFailed(SAYS_NOTHING)
     number, _, folder = ended.output.strip().partition(" ")
     if ended.code or not number.isdigit() or not folder:
         said = ended.complaints.strip() or f"exit code {ended.code}"
@@ -165,10 +174,14 @@ async def _start_far_end(agent: Agent) -> AgentTerminal:
     return AgentTerminal(agent, int(number), shlex.quote(folder))
 
 
-async def _await_end(agent: Agent, pid: int, stir: asyncio.Event | None = None) -> Ended:
-    """Wait until a program has ended; look more often again after something has happened."""
-    pause, stirred = FIRST_PAUSE, stir or asyncio.Event()
-    while True:
+async def _find_end(agent: Agent, pid: int, limit: float, stir: asyncio.Event | None = None) -> Ended | None:
+    """Wait until a program has ended, at most `limit` seconds; look more often again after something has happened.
+
+    No look is given up on its way: the agent tells each end once.
+    """
+    loop, pause, stirred = asyncio.get_running_loop(), FIRST_PAUSE, stir or asyncio.Event()
+    deadline = loop.time() + limit
+    while loop.time() < deadline:
         stirred.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(stirred.wait(), pause)
@@ -177,6 +190,7 @@ async def _await_end(agent: Agent, pid: int, stir: asyncio.Event | None = None) 
         if (ended := await _call(lambda: agent.find_end(pid))) is not None:
             return ended
         pause = min(pause * SLOWER, LONGEST_PAUSE)
+    return None
 
 
 async def _call(call: Callable[[], Answer]) -> Answer:
@@ -195,6 +209,9 @@ async def _call(call: Callable[[], Answer]) -> Answer:
 async def _enter(call: Callable[[], Answer]) -> Answer:
     try:
         return await asyncio.to_thread(call)
+    except PermissionMissing as error:
+        hint = error.hint or "whoever administers the node has to grant it (docs/proxmox.md)"
+        raise ConsoleFailed(f"it may not be used: {error.reason}", hint=hint) from error
     except ApiFailed as error:
         hint = error.hint or "does it run, with agent: 1 in its options, and with qemu-guest-agent inside?"
-        raise ConsoleFailed(f"no guest agent answers: {error.reason.strip()}", hint=hint) from error
+        raise ConsoleFailed(f"no guest agent answers: {error.reason}", hint=hint) from error
