@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,6 +57,15 @@ def start(shell: ConsoleShell, *argv: str, given: bytes = b"") -> subprocess.Com
 
 def list_folders() -> set[Path]:
     return {path for place in ("/run", "/tmp") for path in Path(place).glob("goldsmith.??????")}
+
+
+def list_waiting(folder: Path) -> list[Path]:
+    """Processes that wait at the pipes of a folder, which may be gone."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            found += [place.parent] if str(place.readlink()).partition(" ")[0] == str(folder) else []
+    return found
 
 
 def wait_until(is_so: Callable[[], Any], seconds: float = 10) -> None:
@@ -142,14 +152,23 @@ def test_a_silent_program_is_waited_for_without_hurry(agent: RealAgent, shell: C
     assert agent.looks - before < 60
 
 
-def test_what_holds_the_pipes_may_die_and_is_begun_anew(agent: RealAgent, shell: ConsoleShell) -> None:
-    assert start(shell, "echo", "x").stdout == b"x\n"
-    keepers = subprocess.run(["pgrep", "-f", "mkfifo .*ack"], capture_output=True, text=True, check=True).stdout.split()
-    for keeper in keepers:
-        os.kill(int(keeper), signal.SIGKILL)
-    done = start(shell, "echo", "y")
-    assert done.stdout == b"y\n" or done.returncode == 255
-    wait_until(lambda: start(shell, "echo", "z").stdout == b"z\n", 30)
+def test_what_holds_the_pipes_may_die_and_is_begun_anew(agent: RealAgent) -> None:
+    before = list_folders()
+    with open_shell(agent) as shell:
+        assert start(shell, "echo", "x").stdout == b"x\n"
+        folders = list_folders() - before
+        held = next(folder for folder in folders if (folder / "out").exists())
+        command = ["pgrep", "-o", "-f", f"mkfifo .*ack.* {held}|sh {held} .*ack"]
+        keeper = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        os.killpg(keeper, signal.SIGKILL)
+        done = start(shell, "echo", "y")
+        assert done.stdout == b"y\n" or done.returncode == 255
+        wait_until(lambda: start(shell, "echo", "z").stdout == b"z\n", 30)
+        assert not held.exists()
+        wait_until(lambda: not list_waiting(held))
+    for folder in folders - {held}:
+        shutil.rmtree(folder)  # what only the killed one could have removed
+    assert list_folders() <= before
 
 
 def test_a_machine_without_the_programs_that_it_takes_says_so() -> None:
