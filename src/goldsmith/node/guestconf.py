@@ -31,12 +31,28 @@ from goldsmith.base.errors import LockTaken
 from goldsmith.base.files import has_lock_holder, open_lock, write_atomic
 from goldsmith.node.context import Node
 from goldsmith.node.faults import ApiFault
+from goldsmith.node.formats import split_list
 
 Value = str | int | list[list[str]]
 LOCK_SECONDS = 10.0
 _HEADING = re.compile(r"\[([a-zA-Z][\w:-]*)\]\s*")
 _OPTION = re.compile(r"([a-z][a-z_.\-]*\d*):\s*(.*?)\s*")
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) not in "%:")
+
+
+def render_scalar(value: Any) -> str:
+    """Return an API parameter as text: flags as digits."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def render_value(key: str, value: Any) -> str:
+    """Return an API parameter as an option is stored: tags sorted, a description ending with a line feed (PVE 8.4)."""
+    text = render_scalar(value)
+    if key == "tags":
+        return ";".join(sorted(set(split_list(text))))
+    if key == "description":
+        return text.rstrip("\n") + "\n"
+    return text
 
 
 @dataclass

@@ -6,9 +6,10 @@ from typing import Any
 
 from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.faults import ApiFault, ParameterFault
+from goldsmith.node.formats import split_list
 from goldsmith.node.guestconf import list_pending, render_json
 from goldsmith.node.lxc.config import load_config, open_config, save_config
-from goldsmith.node.lxc.options import check_lists, render_params, split_list, stage_changes
+from goldsmith.node.lxc.options import check_lists, render_params, stage_changes
 from goldsmith.node.lxc.pending import apply_pending, hotplug_pending
 from goldsmith.node.lxc.runtime import Runtime
 from goldsmith.node.lxc.snapshots import get_snapshot

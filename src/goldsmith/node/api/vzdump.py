@@ -7,11 +7,11 @@ from typing import Any
 from goldsmith.node.api.lxc_rights import Rights
 from goldsmith.node.api.storage import limit_protected
 from goldsmith.node.faults import ApiFault, ParameterFault
+from goldsmith.node.formats import split_list
 from goldsmith.node.lxc.archive import read_config
 from goldsmith.node.lxc.backup import BackupRequest, find_template_fault, run_backup
 from goldsmith.node.lxc.config import list_vmids
 from goldsmith.node.lxc.create import find_archive
-from goldsmith.node.lxc.options import split_list
 from goldsmith.node.properties import parse_volume
 from goldsmith.node.routing import Call, method
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from goldsmith.node.faults import ApiFault, ParameterFault
+from goldsmith.node.guestconf import render_value
 from goldsmith.node.lxc.config import GuestConfig
 from goldsmith.node.lxc.properties import MOUNT_KEY, MountPoint, Net
 from goldsmith.node.properties import NET_KEY, UNUSED_KEY
@@ -32,21 +33,10 @@ def has_option(key: str) -> bool:
     return key in KNOWN or _NUMBERED.fullmatch(key) is not None
 
 
-def split_list(text: str) -> list[str]:
-    """Split a list as PVE does: at commas, semicolons, spaces and NULs."""
-    return [part for part in re.split(r"[,;\s\0]+", text) if part]
-
-
 def render_option(key: str, value: Any) -> str:
-    """Return an option as it is stored: flags as digits, network devices complete, tags sorted."""
-    text = str(int(value)) if isinstance(value, bool) else str(value)
-    if NET_KEY.fullmatch(key):
-        return Net.parse(key, text).complete().render()
-    if key == "tags":
-        return ";".join(sorted(set(split_list(text))))
-    if key == "description":
-        return text.rstrip("\n") + "\n"
-    return text
+    """Return an option as it is stored; network devices complete."""
+    text = render_value(key, value)
+    return Net.parse(key, text).complete().render() if NET_KEY.fullmatch(key) else text
 
 
 def render_params(params: Mapping[str, Any]) -> dict[str, str]:

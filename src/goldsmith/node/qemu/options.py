@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from goldsmith.node.faults import ApiFault, ParameterFault
-from goldsmith.node.formats import split_list
+from goldsmith.node.guestconf import render_scalar, render_value
 from goldsmith.node.properties import NET_KEY, UNUSED_KEY, parse_properties
 from goldsmith.node.qemu.config import GuestConfig, Options
 from goldsmith.node.qemu.properties import DRIVE_KEY, SERIAL_KEY, Drive, Net
@@ -44,7 +44,7 @@ def has_option(key: str) -> bool:
 
 def check_supported(params: Mapping[str, Any]) -> None:
     """Raise when an option, a value or a part of one is none of those that the embedded node can do."""
-    errors = {key: wrong for key, value in params.items() if (wrong := _find_unsupported(key, _render_scalar(value)))}
+    errors = {key: wrong for key, value in params.items() if (wrong := _find_unsupported(key, render_scalar(value)))}
     if errors:
         raise ParameterFault(errors)
 
@@ -89,20 +89,10 @@ def _name_parts(keys: Iterable[str]) -> str:
     return f"{names} {_REFUSED}" if names else ""
 
 
-def _render_scalar(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
 def render_option(key: str, value: Any) -> str:
-    """Return an option as it is stored: flags as digits, network devices complete, tags sorted."""
-    text = _render_scalar(value)
-    if NET_KEY.fullmatch(key):
-        return Net.parse(key, text).complete().render()
-    if key == "tags":
-        return ";".join(sorted(set(split_list(text))))
-    if key == "description":
-        return text.rstrip("\n") + "\n"
-    return text
+    """Return an option as it is stored; network devices complete."""
+    text = render_value(key, value)
+    return Net.parse(key, text).complete().render() if NET_KEY.fullmatch(key) else text
 
 
 def render_params(params: Mapping[str, Any]) -> dict[str, str]:
