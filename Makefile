@@ -53,7 +53,7 @@ check: install ## The fast suite: format, lint, types, import contracts, unit te
 	$(BIN)/pytest -n auto -q -m "not slow" tests/unit
 
 test-slow: install ## Unit tests that take longer: other tools, real Ansible, many processes that are killed
-	$(BIN)/pytest -n auto -q -m slow tests/unit
+	$(BIN)/pytest -n auto --dist loadfile -q -m slow tests/unit
 
 test-contract: install ## Our client against fakepve and the embedded node (root)
 	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile tests/contract
