@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from goldsmith.pve.console.shell import ConsoleShell
 from goldsmith.pve.target import ConsoleTarget
 
 ALL_BYTES = bytes(range(256)) * 40
+MIB = 1 << 20
 PLAY = """
 - hosts: all
   gather_facts: true
@@ -68,3 +73,20 @@ def make_desk(folder: Path, shell: ConsoleShell) -> Desk:
     (folder / "templates").mkdir()
     (folder / "templates" / "page.j2").write_text("page of {{ name }}\n")
     return Desk(folder, ConsoleTarget("the-guest", "", shell))
+
+
+def measure_copies(shell: ConsoleShell, size: int) -> tuple[float, float]:
+    """Bring random bytes there and back, compare them, and return MiB a second of each way."""
+    data, mib = os.urandom(size), size / MIB
+    begun = time.monotonic()
+    assert shell.put(io.BytesIO(data), "/root/large", mode=0o600) == size
+    there = time.monotonic() - begun
+    assert shell.run(["sha256sum", "/root/large"], timeout=60).stdout.split()[0] == hashlib.sha256(data).hexdigest()
+    begun, digest, read = time.monotonic(), hashlib.sha256(), 0
+    with shell.open_read("/root/large") as file:
+        while piece := file.read(MIB):
+            digest.update(piece)
+            read += len(piece)
+    back = time.monotonic() - begun
+    assert (read, digest.hexdigest()) == (size, hashlib.sha256(data).hexdigest())
+    return mib / there, mib / back

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import os
 import subprocess
 import sys
@@ -24,12 +22,11 @@ from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.connection import Connection
 from goldsmith.pve.console.shell import ConsoleShell, open_console
 from goldsmith.verify.settle import find_unreadiness
-from tests.lxc.desks import ALL_BYTES, PLAY, Desk, make_desk
+from tests.lxc.desks import ALL_BYTES, MIB, PLAY, Desk, make_desk, measure_copies
 from tests.lxc.guests import Guest, Guests, RunningNode, wait_until
 
 pytestmark = pytest.mark.root
 GOLDSMITH = Path(sys.executable).with_name("goldsmith")
-MIB = 1 << 20
 LARGE = 21 * MIB
 
 
@@ -100,21 +97,9 @@ def test_programs_have_no_way_to_the_console(shell: ConsoleShell) -> None:
 
 
 def test_a_file_goes_there_and_back_whole(shell: ConsoleShell, capsys: pytest.CaptureFixture[str]) -> None:
-    data = os.urandom(LARGE)
-    begun = time.monotonic()
-    assert shell.put(io.BytesIO(data), "/root/large", mode=0o600) == LARGE
-    there = time.monotonic() - begun
-    assert shell.run(["sha256sum", "/root/large"], timeout=60).stdout.split()[0] == hashlib.sha256(data).hexdigest()
-    begun, digest, size = time.monotonic(), hashlib.sha256(), 0
-    with shell.open_read("/root/large") as file:
-        while piece := file.read(MIB):
-            digest.update(piece)
-            size += len(piece)
-    back = time.monotonic() - begun
-    assert (size, digest.hexdigest()) == (LARGE, hashlib.sha256(data).hexdigest())
+    there, back = measure_copies(shell, LARGE)
     with capsys.disabled():
-        mib = LARGE / MIB
-        print(f"\nconsole: {mib:.0f} MiB there {mib / there:.2f} MiB/s, back {mib / back:.2f} MiB/s")
+        print(f"\nconsole: {LARGE / MIB:.0f} MiB there {there:.2f} MiB/s, back {back:.2f} MiB/s")
 
 
 def test_output_that_nobody_takes_waits_and_fills_no_memory(shell: ConsoleShell) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +18,13 @@ from goldsmith.pve.client import Pve, open_pve
 from goldsmith.pve.connection import Connection
 from goldsmith.pve.console.shell import ConsoleShell, open_agent
 from tests.contract.embedded import connect
-from tests.lxc.desks import ALL_BYTES, make_desk
+from tests.lxc.desks import ALL_BYTES, MIB, make_desk, measure_copies
+from tests.lxc.guests import wait_until
 from tests.vm.machines import VmNode
 
 pytestmark = pytest.mark.root
 GOLDSMITH = Path(sys.executable).with_name("goldsmith")
-LARGE = 1 << 20
+LARGE = MIB
 PLAY = """
 - hosts: all
   gather_facts: false
@@ -75,18 +73,9 @@ def test_every_byte_comes_back_in_its_own_stream_with_the_code(shell: ConsoleShe
 
 
 def test_a_file_goes_there_and_back_whole(shell: ConsoleShell, capsys: pytest.CaptureFixture[str]) -> None:
-    data = os.urandom(LARGE)
-    begun = time.monotonic()
-    assert shell.put(io.BytesIO(data), "/root/large", mode=0o600) == LARGE
-    there = time.monotonic() - begun
-    assert shell.run(["sha256sum", "/root/large"], timeout=60).stdout.split()[0] == hashlib.sha256(data).hexdigest()
-    begun = time.monotonic()
-    with shell.open_read("/root/large") as file:
-        assert file.read() == data
-    back = time.monotonic() - begun
+    there, back = measure_copies(shell, LARGE)
     with capsys.disabled():
-        mib = LARGE / (1 << 20)
-        print(f"\nguest agent of an emulated machine: {mib / there:.2f} MiB/s there, {mib / back:.2f} MiB/s back")
+        print(f"\nguest agent of an emulated machine: {there:.2f} MiB/s there, {back:.2f} MiB/s back")
 
 
 def test_a_playbook_runs_over_it(shell: ConsoleShell, tmp_path: Path) -> None:
@@ -111,10 +100,7 @@ def test_nothing_of_it_stays_in_the_guest(pve: Pve, vm: int, shell: ConsoleShell
     with open_agent(pve, "pve", vm, "the machine") as other:
         assert other.run(["true"]).stdout == ""
         assert len(shell.run(["sh", "-c", "ls -d /run/goldsmith.*"]).stdout.split()) == 4
-    deadline = time.monotonic() + 10
-    while len(shell.run(["sh", "-c", "ls -d /run/goldsmith.*"]).stdout.split()) > 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: len(shell.run(["sh", "-c", "ls -d /run/goldsmith.*"]).stdout.split()) <= 2, seconds=10)
 
 
 def test_a_machine_that_does_not_run_or_has_no_agent_says_so(pve: Pve, vm_node: VmNode) -> None:

@@ -209,12 +209,11 @@ class Session:
     async def _give(self, program: Program, data: bytes, kind: str) -> None:
         """Have the far end collect data for a program, and do with it what `kind` says in the last message."""
         encoded = base64.b64encode(data).decode()
-        lines = [_render_line(f"{kind} {program.number}")]
-        for start in reversed(range(0, len(encoded), self._width)):
-            piece = encoded[start : start + self._width]
-            lines.insert(0, _render_line(f"a {program.number} {len(piece)}", piece))
-        for line in [*lines[:-2], b"".join(lines[-2:])]:
+        pieces = [encoded[start : start + self._width] for start in range(0, len(encoded), self._width)]
+        *lines, last = [_render_line(f"a {program.number} {len(piece)}", piece) for piece in pieces] or [b""]
+        for line in lines:
             await self._put(line)
+        await self._put(last + _render_line(f"{kind} {program.number}"))
 
     async def _say(self, text: str) -> None:
         """Have a line sent."""
